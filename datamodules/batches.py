@@ -1,0 +1,36 @@
+"""Batches: what datamodules hand to tasks. They hold images and strings, so no datamodule knows a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from datamodules.records import PhraseRecord
+from medvl.geometry import AxisTransform
+
+
+@dataclass
+class GroundingBatch:
+    """Images packed with their phrases: each image goes through the backbone once.
+
+    Attributes:
+        images: Float `(B, 1, H, W)` in [0, 1], letterboxed.
+        valid: Bool `(B, H, W)`, False on letterbox padding.
+        phrases: `P` sentences, P >= B.
+        image_index: Long `(P,)`: which image each phrase speaks of.
+        boxes: `P` tensors `(n_p, 4)`, xyxy in [0, 1] of the network input; n_p may be 0.
+        transforms: `B` transforms from original pixels to the network input; `inverse()` maps predictions back.
+        records: `P` records that the phrases came from, unchanged (boxes in [0, 1] of the original image).
+    """
+
+    images: Tensor
+    valid: Tensor
+    phrases: list[str]
+    image_index: Tensor
+    boxes: list[Tensor]
+    transforms: list[AxisTransform]
+    records: list[PhraseRecord]
+
+    def __len__(self) -> int:
+        return len(self.phrases)

@@ -1,0 +1,71 @@
+"""The contract between encoders and tasks: any encoder that keeps it plugs into any task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an encoder returns.
+
+    Attributes:
+        tokens: Local features `(B, N, C)`. For images `N` is the product of `grid`, in row-major order: class
+            and register tokens are left out.
+        mask: `(B, N)` bool, True where a token holds content rather than padding. At least one per row is True.
+        pooled: One vector per input, `(B, C)`; padding does not enter it.
+        grid: `(H, W)` of the token map for 2D images, `(D, H, W)` for volumes, None for text.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+    grid: tuple[int, ...] | None = None
+
+
+class ImageEncoder(nn.Module, ABC):
+    """Encodes images with values in [0, 1]; owns its normalisation as buffers.
+
+    Attributes:
+        width: Channels `C` of the features.
+        ndim: 2 for `(B, 1|3, H, W)` images, 3 for `(B, 1, D, H, W)` volumes.
+    """
+
+    width: int
+    ndim: int = 2
+
+    @abstractmethod
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> Features:
+        """Encode a batch.
+
+        Args:
+            image: Float `(B, 1|3, H, W)` (or `(B, 1, D, H, W)`) in [0, 1].
+            valid: Bool `(B, H, W)` (or `(B, D)`), False on what letterboxing or padding added.
+        """
+
+
+class TextEncoder(nn.Module, ABC):
+    """Encodes strings; owns its tokenizer, which travels in checkpoints as primitives.
+
+    Attributes:
+        width: Channels `C` of the features.
+    """
+
+    width: int
+    ndim: int = 1
+
+    @abstractmethod
+    def tokenize(self, texts: list[str]) -> dict[str, Tensor]:
+        """Turn texts into padded tensors on this module's device: the keyword arguments of `encode`."""
+
+    @abstractmethod
+    def encode(self, **tokens: Any) -> Features:
+        """Encode what `tokenize` returned; tensors only, so that it can be exported and compiled."""
+
+    def forward(self, texts: list[str]) -> Features:
+        """Tokenize and encode `texts`."""
+        return self.encode(**self.tokenize(texts))
