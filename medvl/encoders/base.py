@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -63,7 +62,7 @@ class TextEncoder(nn.Module, ABC):
         """Turn texts into padded tensors on this module's device: the keyword arguments of `encode`."""
 
     @abstractmethod
-    def encode(self, **tokens: Any) -> Features:
+    def encode(self, **tokens: Tensor) -> Features:
         """Encode what `tokenize` returned; tensors only, so that it can be exported and compiled."""
 
     def forward(self, texts: list[str]) -> Features:
