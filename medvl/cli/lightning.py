@@ -1,0 +1,198 @@
+"""`medvl fit|validate|test|predict`: LightningCLI with run folders, refusals and short errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from medvl.cli import runs
+from medvl.cli.imports import guard_imports, import_families
+from medvl.cli.mistakes import explain
+from medvl.cli.quiet import quieten
+from medvl.cli.recording import CONFIG_KEY, MetricsFile, RunRecorder, WholeCheckpointIO, default_checkpoint
+from medvl.cli.recording import load_primitives
+from medvl.cli.words import options_of, without_options
+from medvl.errors import CheckpointError, ConfigError
+
+NOT_SAVED = ("config", "run", "untrained", "ckpt_path", "weights_only", "verbose", "return_predictions")
+NEXT = {"fit": "test", "validate": "test", "test": "predict"}
+
+
+class MedvlCLI(LightningCLI):
+    """One run: parse, find the run folder and the checkpoint, build, run."""
+
+    folder: Path
+    checkpoint: Path | None = None
+
+    def __init__(self, args: list[str]) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"log_every_n_steps": 10},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "medvl"},
+            args=args,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and tell a mistake in four lines."""
+        try:
+            self.config = parser.parse_args(args)
+        except (ArgumentError, OSError, TypeError, ValueError, KeyError) as error:
+            raise explain(error, parser, self._subcommand_parsers, args) from error
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options that say where a run lies."""
+        parser.add_argument("--name", type=str | None, default=None, help="Name of the runs; default: the config's.")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder that holds all runs.")
+        parser.add_argument("--run", type=str | None, default=None, help="Run folder to take the checkpoint from.")
+        parser.add_argument("--untrained", type=bool, default=False, help="Permit a model without a checkpoint.")
+
+    def _parse_ckpt_path(self) -> None:
+        """Take nothing from the checkpoint: it must neither override the user's flags nor name code to run."""
+
+    def before_instantiate_classes(self) -> None:
+        """Name the run and find its checkpoint before anything heavy is built."""
+        config = self.config[self.subcommand]
+        module, _, name = config.model.class_path.rpartition(".")
+        model = getattr(sys.modules[module], name)
+        self.task = str(getattr(model, "task_name", name.removesuffix("Task").lower()))
+        config.name = config.name or next((Path(str(path)).stem for path in config.config or ()), "default")
+        self.checkpoint = self.find_checkpoint(config)
+        if self.checkpoint is not None:
+            config.ckpt_path = str(self.checkpoint)
+        self.folder = self.find_folder(config)
+
+    def find_checkpoint(self, config: Any) -> Path | None:
+        """Return the checkpoint that the user means.
+
+        Raises:
+            CheckpointError: It does not exist, or none was named where one is needed.
+        """
+        named = config.ckpt_path or ("best" if config.run and self.subcommand != "fit" else None)
+        if named is None:
+            if self.subcommand == "fit" or config.untrained:
+                return None
+            run = runs.newest_trained(Path(config.runs), self.task, config.name)
+            hint = f"the newest run is {run}" if run else "no run of this task and name has one yet: medvl fit makes it"
+            command = f"--ckpt_path best, or --untrained true to {self.subcommand} random weights knowingly"
+            raise CheckpointError(f"{self.subcommand} needs a checkpoint", hint=hint, command=command)
+        if named not in ("best", "last"):
+            if not Path(named).is_file():
+                raise CheckpointError("no such checkpoint", where=named, hint="expected best, last or a file")
+            return Path(named)
+        parent = Path(config.runs) / self.task / config.name
+        run = Path(config.run) if config.run else runs.newest_trained(Path(config.runs), self.task, config.name)
+        if run is None:
+            raise CheckpointError(f"no run has a checkpoint {named!r}", where=str(parent), command="medvl fit")
+        path, warning = runs.named_checkpoint(run, named)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr)
+        return path
+
+    def find_folder(self, config: Any) -> Path:
+        """Return the run folder: the checkpoint's, the one that `--run` names, or a new one."""
+        of_checkpoint = runs.run_of(self.checkpoint) if self.checkpoint else None
+        if of_checkpoint:
+            return Path(os.path.relpath(of_checkpoint)) if of_checkpoint.is_relative_to(Path.cwd()) else of_checkpoint
+        if config.run:
+            folder = Path(config.run)
+            if folder.exists() and any(folder.iterdir()):
+                raise ConfigError("this folder is not empty", where=str(folder), command="--ckpt_path last goes on in it")
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        if rank_zero_only.rank:  # another process names it, and the recorder tells this one
+            return Path(config.runs) / self.task / config.name
+        return runs.new_run(Path(config.runs), self.task, config.name)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer around the run folder."""
+        config = self._get(self.config_init, "trainer")
+        self._dump_config()
+        keep = {key: value for key, value in self.config_dump.items() if key not in NOT_SAVED}
+        recorder = RunRecorder(self.folder, yaml.safe_dump(keep, sort_keys=False), str(self.subcommand))
+        callbacks = [recorder, *as_list(config.callbacks)]
+        checkpointing = config.enable_checkpointing is not False and not config.fast_dev_run
+        if checkpointing and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            callbacks.append(default_checkpoint(self.folder, getattr(self.model, "monitor", ("val/loss", "min"))))
+        plugins = as_list(config.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpointIO())
+        loggers = [MetricsFile(self.folder), *as_list(None if config.logger is True else config.logger)]
+        if config.logger in (None, True):
+            loggers.append(TensorBoardLogger(self.folder, name="", version="tensorboard"))
+        return super().instantiate_trainer(
+            default_root_dir=str(self.folder),
+            callbacks=callbacks,
+            plugins=plugins,
+            logger=loggers,
+            use_distributed_sampler=False,  # the samplers shard themselves, unpadded
+            **kwargs,
+        )
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Write the report, and say where everything lies and what comes next."""
+        report = self.write_report()
+        following = NEXT.get(str(self.subcommand))
+        command = f"medvl {following} --run {self.folder} --ckpt_path best" if following else f"open {report}"
+        print(f"{self.folder}  next: {command}")
+
+    def write_report(self) -> Path | None:
+        """Write `report.html`; a report that fails must not lose the run."""
+        try:
+            from medvl.viz.report import write_report
+
+            return write_report(self.folder)
+        except Exception as error:
+            print(f"warning: no report ({type(error).__name__}: {error})", file=sys.stderr)
+            return None
+
+
+def run(words: list[str]) -> int:
+    """Run `fit`, `validate`, `test` or `predict`; `words` begins with it."""
+    quieten()
+    guard_imports(options_of(words, "--allow-import"))
+    import_families()
+    words = without_options(words, "--allow-import")
+    cli = MedvlCLI([words[0], *config_of_run(words), *words[1:]])
+    cli.finish()
+    return 0
+
+
+def config_of_run(words: list[str]) -> list[str]:
+    """Return `--config` and the config of the run or checkpoint that `words` name, when they give no config."""
+    given = options_of(words, "--config", "-c")
+    folders = [Path(folder) for folder in options_of(words, "--run")]
+    files = [Path(path) for path in options_of(words, "--ckpt_path") if path not in ("best", "last")]
+    folders += [folder for folder in map(runs.run_of, files) if folder]
+    if given or not (folders or files):
+        return []
+    if folders and (folders[-1] / "fit.yaml").is_file():
+        return ["--config", str(folders[-1] / "fit.yaml")]
+    if files and files[-1].is_file():
+        return ["--config", str(load_primitives(files[-1]).get(CONFIG_KEY, "{}"))]
+    return []
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return `value` as a new list: empty for None and False."""
+    if value is None or value is False:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,32 @@
+"""Silences what Lightning says to everyone and nobody needs, so that what matters is seen."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+CHATTER = ("💡 Tip", "GPU available", "TPU available", "HPU available", "`Trainer.fit` stopped", "Loaded model weights")
+CHATTER += ("Restoring states from", "Restored all states", "Loading `train_dataloader`", "Seed set to")
+NOISE = (
+    r".*does not have many workers.*",
+    r".*isn't a multiple of.*logging interval.*",
+    r".*The number of training batches .* is smaller than the logging interval.*",
+    r".*Checkpoint directory .* exists and is not empty.*",  # runs go on in their own folder
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*`isinstance\(treespec.*",
+    r".*GPU available but not used.*",
+    r".*You are using `torch.load` with `weights_only=False`.*",
+)
+
+
+def _tells(record: logging.LogRecord) -> bool:
+    """Tell whether a log record says something."""
+    return not record.getMessage().lstrip().startswith(CHATTER)
+
+
+def quieten() -> None:
+    """Install the filters; calling it twice does no harm."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.fabric"):
+        logging.getLogger(name).addFilter(_tells)
+    for pattern in NOISE:
+        warnings.filterwarnings("ignore", message=pattern)

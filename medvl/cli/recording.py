@@ -1,0 +1,162 @@
+"""What a run leaves behind: `metrics.jsonl`, whole checkpoints, and the config inside and beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from medvl.cli.runs import CHECKPOINTS, checksum, free_file, intact, sidecar
+from medvl.errors import CheckpointError
+
+CONFIG_KEY = "medvl_config"
+
+
+class MetricsFile(Logger):
+    """Appends one JSON object per log call to `metrics.jsonl`: `step`, `epoch`, and the metrics of that moment.
+
+    Args:
+        folder: The run folder. A value that is not finite is written as null, since JSON has no NaN.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        """Not a part of the path: everything lies in the run folder itself."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Not a part of the path either."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder: Lightning takes its `log_dir` from the first logger."""
+        return str(self.folder)
+
+    @property
+    def log_dir(self) -> str:
+        """The run folder."""
+        return str(self.folder)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append a line."""
+        values = {key: float(value) for key, value in metrics.items() if key != "epoch"}
+        line: dict[str, float | int | None] = {"step": step, "epoch": int(metrics.get("epoch", 0))}
+        line |= {key: value if math.isfinite(value) else None for key, value in values.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the whole config is in `fit.yaml`."""
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, and reads primitives and tensors only."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
+    ) -> None:
+        """Write beside the target, flush to disk, rename; a kill at any moment leaves the old file or the new one."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with draft.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            digest = checksum(draft)
+            sidecar(target).unlink(missing_ok=True)  # between here and its rewrite the file stands without a checksum
+            os.replace(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
+        sidecar(target).write_text(f"{digest}  {target.name}\n")
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load a checkpoint; `weights_only` is True whatever is asked.
+
+        Raises:
+            CheckpointError: The file is damaged, is no checkpoint, or holds more than tensors and primitives.
+        """
+        if not intact(Path(path)):
+            raise CheckpointError("the checkpoint is damaged (its checksum differs)", where=str(path))
+        return load_primitives(Path(path), map_location or "cpu")
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Remove a checkpoint and its checksum."""
+        super().remove_checkpoint(path)
+        sidecar(Path(path)).unlink(missing_ok=True)
+
+
+def load_primitives(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Load a checkpoint with `weights_only=True`, or say in one line why it cannot be."""
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(f"cannot read the checkpoint ({type(error).__name__})", where=str(path)) from error
+    except Exception as error:  # pickle.UnpicklingError, named here without importing pickle
+        raise CheckpointError(
+            "the checkpoint holds more than tensors and plain values", where=str(path), hint="it was not loaded"
+        ) from error
+    return loaded
+
+
+class RunRecorder(Callback):
+    """Ties the trainer to its run folder: same folder on every rank, config beside and inside the checkpoints.
+
+    Args:
+        folder: The run folder, as rank 0 named it; other ranks learn theirs from it.
+        config: The resolved config as YAML.
+        stage: Name of the file that holds it: `fit.yaml`, `test.yaml`, ...
+    """
+
+    def __init__(self, folder: Path, config: str, stage: str) -> None:
+        self.folder, self.config, self.stage = folder, config, stage
+        self.written = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Agree on the folder, then write the config there, once."""
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
+        trainer._default_root_dir = str(self.folder)  # what `trainer.default_root_dir` answers on every rank
+        if trainer.is_global_zero and not self.written:
+            free_file(self.folder, self.stage, ".yaml").write_text(self.config, encoding="utf-8")
+        self.written = True
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the config into the checkpoint as a string, so that it alone suffices for inference."""
+        checkpoint[CONFIG_KEY] = self.config
+
+
+def default_checkpoint(folder: Path, monitor: tuple[str, str]) -> ModelCheckpoint:
+    """Return the callback that keeps `best.ckpt` (by `monitor`: metric, `min` or `max`) and `last.ckpt`."""
+    metric, mode = monitor
+    return ModelCheckpoint(
+        dirpath=folder / CHECKPOINTS,
+        filename="best",
+        monitor=metric,
+        mode=mode,
+        save_last=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
