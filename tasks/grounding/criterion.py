@@ -1,0 +1,99 @@
+"""The grounding loss: matched queries learn their box, all others learn to be silent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medvl.distributed import mean_over_ranks
+from tasks.grounding.boxes import paired_giou, to_cxcywh, to_xyxy
+from tasks.grounding.layers import grid_centres
+from tasks.grounding.matcher import HungarianMatcher, Matches, Targets
+from tasks.grounding.model import GroundingOutput
+
+
+class GroundingCriterion(nn.Module):
+    """Binary confidence, L1 and GIoU on matched queries of every decoder layer, and the same on token proposals.
+
+    Every sum is divided by a count that is averaged over the ranks first, so that the gradient under DDP is that of
+    one process with the whole batch.
+
+    Args:
+        score: Weight of the binary cross-entropy on confidences.
+        l1: Weight of the L1 distance of boxes as cxcywh.
+        giou: Weight of 1 - GIoU.
+        heat: Weight of the focal loss on box-centre logits of the image tokens (CenterNet, arXiv 1904.07850, eq. 1).
+        matcher: Assignment of gold boxes to queries.
+    """
+
+    def __init__(
+        self, score: float = 1.0, l1: float = 5.0, giou: float = 2.0, heat: float = 1.0,
+        matcher: HungarianMatcher | None = None,
+    ) -> None:
+        super().__init__()
+        self.score, self.l1, self.giou, self.heat = score, l1, giou, heat
+        self.matcher = matcher or HungarianMatcher()
+
+    def forward(self, output: GroundingOutput, boxes: list[Tensor]) -> dict[str, Tensor]:
+        """Return `loss` and its parts as scalars.
+
+        Args:
+            output: The model's output for `P` sentences.
+            boxes: `P` tensors `(n, 4)`, xyxy in [0, 1] of the network input; empty ones train every query to zero.
+        """
+        targets = Targets.pack(boxes, like=output.boxes)
+        matches = self.matcher(output.logits, output.boxes, targets)
+        phrases = mean_over_ranks(output.logits.new_tensor(float(len(boxes)))).clamp(min=1)
+        gold = mean_over_ranks(output.logits.new_tensor(float(len(targets.boxes)))).clamp(min=1)
+        parts = self._decoder(output, targets, matches, phrases, gold)
+        parts |= self._tokens(output, targets, gold)
+        loss = self.score * parts["score"] + self.heat * parts["heat"]
+        loss = loss + self.l1 * (parts["l1"] + parts["token_l1"]) + self.giou * (parts["giou"] + parts["token_giou"])
+        return {"loss": loss, **parts, "unmatched": gold.new_tensor(float(matches.unmatched))}
+
+    def _decoder(
+        self, output: GroundingOutput, targets: Targets, matches: Matches, phrases: Tensor, gold: Tensor
+    ) -> dict[str, Tensor]:
+        layers = output.logits.shape[0]
+        truth = torch.zeros_like(output.logits)
+        truth[matches.layer, matches.phrase, matches.query] = 1.0
+        score = F.binary_cross_entropy_with_logits(output.logits, truth, reduction="sum") / (layers * phrases)
+        predicted = output.boxes[matches.layer, matches.phrase, matches.query]
+        l1, giou = _box_losses(predicted, targets.boxes[matches.gold])
+        return {"score": score, "l1": l1 / (layers * gold), "giou": giou / (layers * gold)}
+
+    def _tokens(self, output: GroundingOutput, targets: Targets, gold: Tensor) -> dict[str, Tensor]:
+        """Train the tokens: a peak at every gold centre, and that token's box."""
+        truth, centre = _centre_map(output, targets)
+        p = output.heat.sigmoid().clamp(1e-4, 1 - 1e-4)
+        hit = -((1 - p) ** 2) * p.log()
+        miss = -((1 - truth) ** 4) * p**2 * (1 - p).log()
+        heat = (torch.where(truth >= 1, hit, miss) * output.token_mask).sum() / gold
+        l1, giou = _box_losses(output.token_boxes[targets.phrase, centre], targets.boxes)
+        return {"heat": heat, "token_l1": l1 / gold, "token_giou": giou / gold}
+
+
+def _box_losses(predicted: Tensor, gold: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed L1 and 1 - GIoU of cxcywh predictions against xyxy gold boxes; 0 for none."""
+    l1 = (predicted - to_cxcywh(gold)).abs().sum()
+    giou = (1 - paired_giou(to_xyxy(predicted), gold)).sum()
+    return l1, giou
+
+
+def _centre_map(output: GroundingOutput, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Return a Gaussian bump per gold box over the tokens `(P, N)` (1 at its centre) and the centre tokens `(G,)`."""
+    height, width = output.grid
+    centres = grid_centres(output.grid, output.heat.device)
+    gold = to_cxcywh(targets.boxes)
+    column = (gold[:, 0] * width).long().clamp(0, width - 1)
+    row = (gold[:, 1] * height).long().clamp(0, height - 1)
+    token = row * width + column
+    # A sixth of the side: CenterNet's three sigmas reach the edge; never narrower than a third of a token.
+    sigma = (gold[:, 2:] / 6).clamp(min=0.33 / max(height, width))
+    offset = (centres[None] - centres[token][:, None]) / sigma[:, None]
+    bump = torch.exp(-0.5 * offset.square().sum(-1)).to(output.heat.dtype)
+    truth = torch.zeros_like(output.heat)
+    truth = truth.index_reduce(0, targets.phrase, bump, "amax")
+    truth[targets.phrase, token] = 1.0
+    return truth, token

@@ -1,0 +1,181 @@
+"""The grounding task: losses, metrics and optimiser around the model."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from datamodules.batches import GroundingBatch
+from medvl.encoders.base import ImageEncoder, TextEncoder
+from medvl.metrics.grounding import GroundingMetrics
+from medvl.schedule import Schedule
+from tasks.grounding.criterion import GroundingCriterion
+from tasks.grounding.model import GroundingModel, GroundingOutput
+from tasks.grounding.optim import parameter_groups
+from tasks.grounding.postprocess import Detections, Postprocess
+from tasks.grounding.predictions import PredictionWriter, SentenceResult, kind_of
+
+
+class GroundingTask(LightningModule):
+    """Generalised medical phrase grounding: an image and a sentence to zero, one or many scored boxes.
+
+    Args:
+        image_encoder: Any 2D image encoder.
+        text_encoder: Any text encoder.
+        width: Channels of fusion and decoder.
+        heads: Attention heads.
+        fusion_layers: Layers of image-sentence attention after the modulation; 0 is the fastest.
+        decoder_layers: Layers of the query decoder.
+        queries: The most boxes that one sentence can get.
+        ff_ratio: Width of feed-forward blocks, in multiples of `width`.
+        dropout: Dropout in fusion and decoder.
+        criterion: The loss.
+        postprocess: Threshold and fusion of the boxes shown.
+        optimizer: Called with parameter groups.
+        schedule: Learning rate over the run.
+        lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{image_encoder: 0.1}`.
+    """
+
+    task_name = "grounding"
+    monitor = ("val/p_at_f1", "max")
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        width: int = 256,
+        heads: int = 8,
+        fusion_layers: int = 3,
+        decoder_layers: int = 3,
+        queries: int = 8,
+        ff_ratio: int = 4,
+        dropout: float = 0.1,
+        criterion: GroundingCriterion | None = None,
+        postprocess: Postprocess | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        schedule: Schedule | None = None,
+        lr_scale: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = GroundingModel(
+            image_encoder, text_encoder, width, heads, fusion_layers, decoder_layers, queries, ff_ratio, dropout
+        )
+        self.criterion = criterion or GroundingCriterion()
+        self.postprocess = postprocess or Postprocess()
+        self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
+        self.val_metrics = self._metrics()
+        self.test_metrics = self._metrics()
+        # N-acc of the sentences without a box, by what they say.
+        self.val_silence = torch.nn.ModuleDict({"negated": self._metrics(), "absent": self._metrics()})
+        self.test_silence = torch.nn.ModuleDict({"negated": self._metrics(), "absent": self._metrics()})
+        self.unmatched = 0
+
+    def _metrics(self) -> GroundingMetrics:
+        return GroundingMetrics(threshold=self.postprocess.threshold)
+
+    def forward(self, batch: GroundingBatch) -> GroundingOutput:
+        """Ground every sentence of a batch."""
+        output: GroundingOutput = self.model(batch.images, batch.valid, batch.phrases, batch.image_index)
+        return output
+
+    def shared_step(self, batch: GroundingBatch, stage: str) -> tuple[GroundingOutput, dict[str, Tensor]]:
+        """Return the output and the losses, logged under `stage`."""
+        output = self(batch)
+        losses = self.criterion(output, batch.boxes)
+        self._count_unmatched(losses.pop("unmatched"))
+        logged = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(logged, batch_size=len(batch), on_step=stage == "train", on_epoch=stage != "train",
+                      sync_dist=stage != "train")
+        if stage == "train":
+            self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        return output, losses
+
+    def training_step(self, batch: GroundingBatch, batch_idx: int) -> Tensor:
+        """Return the loss."""
+        return self.shared_step(batch, "train")[1]["loss"]
+
+    def validation_step(self, batch: GroundingBatch, batch_idx: int) -> None:
+        """Add the batch to the validation metrics."""
+        output, _ = self.shared_step(batch, "val")
+        self._evaluate(batch, self._results(batch, output), self.val_metrics, self.val_silence)
+
+    def test_step(self, batch: GroundingBatch, batch_idx: int) -> list[SentenceResult]:
+        """Add the batch to the test metrics and return what the model said."""
+        output, _ = self.shared_step(batch, "test")
+        results = self._results(batch, output)
+        self._evaluate(batch, results, self.test_metrics, self.test_silence)
+        return results
+
+    def predict_step(self, batch: GroundingBatch, batch_idx: int) -> list[SentenceResult]:
+        """Return what the model says of the batch."""
+        return self._results(batch, self(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_metrics("val", self.val_metrics, self.val_silence)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_metrics("test", self.test_metrics, self.test_silence)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Write predictions of test and predict into the run folder."""
+        return [PredictionWriter(self.postprocess.threshold)]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build the optimiser and a schedule in fractions of the run."""
+        groups = parameter_groups(self.model, self.lr_scale)
+        optimizer = self.optimizer([{k: v for k, v in group.items() if k != "scale"} for group in groups])
+        for group, built in zip(groups, optimizer.param_groups, strict=True):
+            built["lr"] *= group["scale"]
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self.schedule(optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _results(self, batch: GroundingBatch, output: GroundingOutput) -> list[SentenceResult]:
+        raw = self.postprocess.raw(output, batch.image_index, batch.transforms)
+        sizes = [batch.transforms[i].source for i in batch.image_index.tolist()]
+        return [
+            SentenceResult(record, (size[0], size[1]), found, self.postprocess.keep(found))
+            for record, size, found in zip(batch.records, sizes, raw, strict=True)
+        ]
+
+    def _evaluate(
+        self, batch: GroundingBatch, results: list[SentenceResult], metrics: GroundingMetrics,
+        silence: torch.nn.ModuleDict,
+    ) -> None:
+        preds = [_as_prediction(result.kept) for result in results]
+        targets = [{"boxes": result.gold()} for result in results]
+        metrics.update(preds, targets)
+        for kind, metric in silence.items():
+            chosen = [i for i, result in enumerate(results) if kind_of(result.record) == kind]
+            metric.update([preds[i] for i in chosen], [targets[i] for i in chosen])
+
+    def _log_metrics(self, stage: str, metrics: GroundingMetrics, silence: torch.nn.ModuleDict) -> None:
+        values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
+        values |= {f"{stage}/n_acc/{kind}": metric.compute()["n_acc"] for kind, metric in silence.items()}
+        self.log_dict(values, rank_zero_only=False)
+        self.log("p@f1", values[f"{stage}/p_at_f1"], prog_bar=True, logger=False)
+        for metric in [metrics, *silence.values()]:
+            metric.reset()
+
+    def _count_unmatched(self, unmatched: Tensor) -> None:
+        """Count gold boxes beyond the number of queries, and say so once."""
+        if not int(unmatched):
+            return
+        if not self.unmatched:
+            warnings.warn(
+                f"a sentence has more gold boxes than the {self.model.queries} queries: raise --model.queries; "
+                "`medvl data check` counts them all",
+                stacklevel=2,
+            )
+        self.unmatched += int(unmatched)
+
+
+def _as_prediction(found: Detections) -> dict[str, Tensor]:
+    return {"boxes": found.boxes, "scores": found.scores}

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from tasks.grounding.boxes import paired_giou, to_cxcywh, to_xyxy
+from tasks.grounding.matcher import HungarianMatcher, Targets
+
+
+def random_boxes(generator: torch.Generator, *shape: int) -> Tensor:
+    corner = torch.rand(*shape, 2, generator=generator) * 0.7
+    return torch.cat([corner, corner + 0.05 + torch.rand(*shape, 2, generator=generator) * 0.25], dim=-1)
+
+
+def reference_giou(a: np.ndarray, b: np.ndarray) -> float:
+    overlap = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - overlap
+    hull = (np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])).prod()
+    return float(overlap / union - (hull - union) / hull)
+
+
+def reference_cost(logit: float, box: np.ndarray, gold: np.ndarray) -> float:
+    centre = np.concatenate([(gold[:2] + gold[2:]) / 2, gold[2:] - gold[:2]])
+    corners = np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
+    return -1 / (1 + np.exp(-logit)) + 5 * np.abs(box - centre).sum() - 2 * reference_giou(corners, gold)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_scipy_phrase_by_phrase(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    layers, queries = 3, 6
+    counts = torch.randint(0, 5, (7,), generator=generator).tolist()
+    gold = [random_boxes(generator, n) for n in counts]
+    logits = torch.randn(layers, 7, queries, generator=generator)
+    boxes = to_cxcywh(random_boxes(generator, layers, 7, queries))
+    found = HungarianMatcher()(logits, boxes, Targets.pack(gold, like=boxes))
+    got = set(zip(found.layer.tolist(), found.phrase.tolist(), found.query.tolist(), found.gold.tolist(), strict=True))
+    expected = set()
+    for layer in range(layers):
+        start = 0
+        for phrase, n in enumerate(counts):
+            cost = np.array(
+                [
+                    [
+                        reference_cost(
+                            float(logits[layer, phrase, q]), boxes[layer, phrase, q].numpy(), gold[phrase][g].numpy()
+                        )
+                        for q in range(queries)
+                    ]
+                    for g in range(n)
+                ]
+            ).reshape(n, queries)
+            rows, columns = linear_sum_assignment(cost)
+            expected |= {(layer, phrase, int(q), start + int(g)) for g, q in zip(rows, columns, strict=True)}
+            start += n
+    assert got == expected
+    assert found.unmatched == 0
+
+
+def test_more_boxes_than_queries_are_counted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gold = [random_boxes(generator, 5), random_boxes(generator, 1), random_boxes(generator, 0)]
+    boxes = to_cxcywh(random_boxes(generator, 2, 3, 3))
+    found = HungarianMatcher()(torch.zeros(2, 3, 3), boxes, Targets.pack(gold, like=boxes))
+    assert found.unmatched == 2
+    for layer in range(2):
+        queries = found.query[(found.layer == layer) & (found.phrase == 0)]
+        assert sorted(queries.tolist()) == [0, 1, 2]
+    assert (found.phrase == 1).sum() == 2
+
+
+def test_no_boxes_at_all() -> None:
+    boxes = torch.rand(2, 3, 4, 4)
+    found = HungarianMatcher()(torch.zeros(2, 3, 4), boxes, Targets.pack([torch.zeros(0, 4)] * 3, like=boxes))
+    assert found.layer.numel() == found.query.numel() == found.gold.numel() == 0
+
+
+def test_degenerate_and_nan_predictions_still_match() -> None:
+    gold = [torch.tensor([[0.1, 0.1, 0.3, 0.3]])]
+    boxes = torch.full((1, 1, 3, 4), float("nan"))
+    boxes[0, 0, 1] = torch.tensor([0.2, 0.2, 0.2, 0.2])
+    boxes[0, 0, 2] = torch.tensor([0.5, 0.5, 0.0, 0.0])
+    found = HungarianMatcher()(torch.zeros(1, 1, 3), boxes, Targets.pack(gold, like=boxes))
+    assert found.query.tolist() == [1]
+
+
+def test_giou_of_empty_boxes_is_finite() -> None:
+    point = torch.tensor([[0.5, 0.5, 0.5, 0.5]], requires_grad=True)
+    value = paired_giou(point, point)
+    value.sum().backward()
+    assert torch.isfinite(value).all()
+    assert point.grad is not None
+    assert torch.isfinite(point.grad).all()
+
+
+def test_box_forms_are_inverse() -> None:
+    boxes = random_boxes(torch.Generator().manual_seed(1), 20)
+    torch.testing.assert_close(to_xyxy(to_cxcywh(boxes)), boxes)
