@@ -1,0 +1,1 @@
+"""Reading and caching medical images."""
