@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from medvl.errors import nearest
 
 Box = tuple[float, float, float, float]
 SPLITS = ("train", "val", "test")
+BOX_TOLERANCE = 1e-3  # how far a box may stick out of the image (fraction of a side) and still be clipped, not refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +59,107 @@ class Problem:
         where: File and row, for example `table.csv:12`.
         message: What was found and what was expected; holds no report text and no patient identifier.
         fatal: Whether the row cannot be used.
+        path: The image concerned, relative to the source's root, where the fault lies in the image itself.
     """
 
     code: str
     where: str
     message: str
     fatal: bool = True
+    path: str = ""
+
+
+def box_fault(box: Box, tolerance: float = BOX_TOLERANCE) -> tuple[str, str] | None:
+    """Return the code and the message of what is wrong with a box (xyxy in [0, 1]), or None."""
+    if not all(math.isfinite(v) for v in box):
+        return "box-nan", "a box holds a value that is not a number; expected four finite numbers"
+    x1, y1, x2, y2 = box
+    shown = ", ".join(f"{v:.4g}" for v in box)
+    if x2 < x1 or y2 < y1:
+        return "box-inverted", f"box ({shown}) ends before it begins; expected x1 < x2 and y1 < y2 (xyxy, 0 to 1)"
+    if min(box) < -tolerance or max(box) > 1 + tolerance:
+        return "box-outside", f"box ({shown}) reaches out of the image; expected 0 to 1 (check the box convention)"
+    if min(x2, 1.0) <= max(x1, 0.0) or min(y2, 1.0) <= max(y1, 0.0):
+        return "box-empty", f"box ({shown}) has no area inside the image"
+    return None
+
+
+def clip_box(box: Box) -> Box:
+    """Clip a box to the image."""
+    x1, y1, x2, y2 = (min(max(v, 0.0), 1.0) for v in box)
+    return x1, y1, x2, y2
+
+
+def _row_faults(record: PhraseRecord) -> Iterable[tuple[str, str]]:
+    """Yield code and message of what makes one record unusable."""
+    if not record.phrase.strip():
+        yield "phrase-empty", "the phrase is empty"
+    if not record.image or not record.path:
+        yield "image-unnamed", "no image is named"
+    if not record.split:
+        yield "split-missing", f"no split is given; expected one of: {', '.join(SPLITS)}"
+    elif record.split not in SPLITS:
+        yield "split-unknown", f"unknown split {record.split[:20]!r}; {nearest(record.split, SPLITS)}"
+    yield from filter(None, map(box_fault, record.boxes))
+
+
+def _mended(record: PhraseRecord) -> tuple[PhraseRecord, list[Problem]]:
+    """Clip what sticks out a little and drop a second reader's unusable boxes; tell both."""
+    notes = []
+    boxes = tuple(map(clip_box, record.boxes))
+    extra = tuple(clip_box(box) for box in record.extra_boxes if box_fault(box) is None)
+    if boxes != record.boxes:
+        notes.append(Problem("box-clipped", record.row, "a box sticks out of the image a little; clipped", fatal=False))
+    if len(extra) != len(record.extra_boxes):
+        notes.append(Problem("extra-box", record.row, "a second reader's box is unusable; dropped", fatal=False))
+    unchanged = boxes == record.boxes and extra == record.extra_boxes
+    return (record if unchanged else replace(record, boxes=boxes, extra_boxes=extra)), notes
+
+
+def sift_records(candidates: Iterable[PhraseRecord]) -> tuple[list[PhraseRecord], list[Problem]]:
+    """Part usable records from unusable ones: each candidate comes back as a record or as a fatal problem.
+
+    A sentence with one unusable box is refused whole, because the rest of its boxes would be a false target. Two
+    records are duplicates when image, phrase and labels agree; the first one stays.
+    """
+    records: list[PhraseRecord] = []
+    problems: list[Problem] = []
+    seen: dict[tuple[str, str, tuple[str, ...]], PhraseRecord] = {}
+    for candidate in candidates:
+        faults = [Problem(code, candidate.row, message) for code, message in _row_faults(candidate)]
+        key = (candidate.image, candidate.phrase, candidate.labels)
+        if not faults and key in seen:
+            same = "the same boxes" if seen[key].boxes == tuple(map(clip_box, candidate.boxes)) else "other boxes"
+            message = f"this image and phrase were already read at {seen[key].row}, with {same}"
+            faults = [Problem("duplicate", candidate.row, message)]
+        if faults:
+            problems += faults
+            continue
+        seen[key], notes = _mended(candidate)
+        records.append(seen[key])
+        problems += notes
+    return records, problems
+
+
+def leaks(records: Iterable[PhraseRecord]) -> list[Problem]:
+    """Return one fatal problem per record of a patient who is in several splits, sparing the rows nearest to `test`.
+
+    The rows spared are those of the patient's last split in the order train, val, test: quarantining the others
+    mends the leak and leaves the test set whole.
+    """
+    rows: dict[str, dict[str, list[PhraseRecord]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        rows[record.patient_id][record.split].append(record)
+    found = []
+    for splits in rows.values():
+        *early, last = sorted(splits, key=SPLITS.index)
+        for split in early:
+            message = f"this row's patient is in {split} and in {last}; expected every patient in one split only"
+            found += [Problem("patient-leak", record.row, message) for record in splits[split]]
+    return found
+
+
+def check_records(records: Sequence[PhraseRecord]) -> list[Problem]:
+    """Return everything that is wrong with records in themselves: boxes, splits, phrases, duplicates, leakage."""
+    usable, problems = sift_records(records)
+    return problems + leaks(usable)

@@ -1,0 +1,44 @@
+"""What `medvl data list` shows. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """One source.
+
+    Attributes:
+        class_path: What to import.
+        description: What it is, in one line.
+        licence: Under what terms it is given.
+        obtain: How to get it, or its synthetic twin.
+    """
+
+    class_path: str
+    description: str
+    licence: str
+    obtain: str
+
+
+SOURCES = {
+    "padchest-gr": SourceInfo(
+        "datamodules.sources.padchest_gr.PadChestGR",
+        "PadChest-GR: 4,555 chest X-rays, 10,459 report sentences in English and Spanish, boxes in [0, 1]",
+        "research use, on request (BIMCV)",
+        "https://bimcv.cipf.es/bimcv-projects/padchest-gr; medvl data twin padchest-gr FOLDER",
+    ),
+    "ms-cxr": SourceInfo(
+        "datamodules.sources.ms_cxr.MSCXR",
+        "MS-CXR 0.1 and 1.1.0: 1,047 MIMIC-CXR images, 1,448 phrases of 8 findings, boxes in pixels",
+        "PhysioNet Credentialed Health Data License 1.5.0",
+        "https://physionet.org/content/ms-cxr; medvl data twin ms-cxr FOLDER (or ms-cxr-0.1)",
+    ),
+    "table": SourceInfo(
+        "datamodules.sources.table.PhraseTable",
+        "a table of your own: CSV, Parquet or JSON lines with image, phrase, boxes, patient_id, split",
+        "yours",
+        "medvl data twin table FOLDER shows the forms it takes",
+    ),
+}

@@ -1,0 +1,174 @@
+"""Find everything that is wrong with a dataset before training does."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import track
+
+from datamodules.records import PhraseRecord, Problem, leaks
+from datamodules.sources.base import PhraseSource, resolve_inside
+from medvl.errors import DataError
+
+_PROBE_SIZE = 64  # side to decode to: every byte is still read, the resampling costs nothing
+_FEW = 64  # images for which starting processes takes longer than decoding
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        problems: Everything wrong, fatal or not, in the order of the tables.
+        counts: `records`, `images`, `patients`, `boxes`, `with boxes`, `without boxes` and one per split, of the
+            usable rows, then `problem/CODE` per kind of problem.
+    """
+
+    problems: list[Problem]
+    counts: dict[str, int]
+
+    @property
+    def fatal(self) -> list[Problem]:
+        """The problems that make a row unusable."""
+        return [problem for problem in self.problems if problem.fatal]
+
+
+def check_source(
+    source: PhraseSource, decode: bool = True, max_boxes: int | None = None, workers: int | None = None
+) -> Report:
+    """Read a source's tables, compare them with themselves, and decode every image.
+
+    Args:
+        source: What to check.
+        decode: Whether to decode the images (finds truncated ones and files that are no image).
+        max_boxes: Number of queries; sentences with more boxes are counted as `too-many-boxes`.
+        workers: Processes that decode; one per core by default, 0 for none.
+
+    Raises:
+        DataError: The tables cannot be read at all.
+    """
+    loaded = source.read()
+    problems = loaded.problems + leaks(loaded.records)
+    if decode:
+        broken = _undecodable(source, sorted({record.path for record in loaded.records}), workers)
+        problems += [
+            Problem("image-unreadable", record.row, broken[record.path], path=record.path)
+            for record in loaded.records
+            if record.path in broken
+        ]
+    if max_boxes is not None:
+        problems += _crowded(loaded.records, max_boxes)
+    lost = {problem.where for problem in problems if problem.fatal}
+    return Report(problems, _counts([r for r in loaded.records if r.row not in lost], problems))
+
+
+def _crowded(records: Iterable[PhraseRecord], most: int) -> list[Problem]:
+    return [
+        Problem("too-many-boxes", r.row, f"{len(r.boxes)} boxes, but the model has {most} queries", fatal=False)
+        for r in records
+        if len(r.boxes) > most
+    ]
+
+
+def _counts(records: Sequence[PhraseRecord], problems: Sequence[Problem]) -> dict[str, int]:
+    counts = {
+        "records": len(records),
+        "images": len({record.path for record in records}),
+        "patients": len({record.patient_id for record in records}),
+        "boxes": sum(len(record.boxes) for record in records),
+        "with boxes": sum(bool(record.boxes) for record in records),
+        "without boxes": sum(not record.boxes for record in records),
+    }
+    counts |= sorted(Counter(record.split for record in records).items())
+    return counts | {f"problem/{code}": n for code, n in sorted(Counter(p.code for p in problems).items())}
+
+
+def _undecodable(source: PhraseSource, paths: Sequence[str], workers: int | None) -> dict[str, str]:
+    """Return why, for each image that does not decode."""
+    jobs = [(str(source.root), path, source.follow_links) for path in paths]
+    faults = track(_decoded(jobs, workers), "decoding images", total=len(jobs), transient=True)
+    return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
+
+
+def _decoded(jobs: Sequence[tuple[str, str, bool]], workers: int | None) -> Iterator[str]:
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if workers < 1 or len(jobs) < _FEW:
+        yield from map(_decode, jobs)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_decode, jobs, chunksize=8)
+
+
+def _decode(job: tuple[str, str, bool]) -> str:
+    """Decode one image; return why it failed, or ''."""
+    from medvl.io.image import read_image
+
+    root, path, follow_links = job
+    try:
+        read_image(resolve_inside(Path(root), path, follow_links), size=_PROBE_SIZE)
+    except DataError as error:
+        return f"{error.what}: {path}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Rows and images to leave out.
+
+    Attributes:
+        rows: Where they stand, as `PhraseRecord.row`.
+        paths: Images, as `PhraseRecord.path`; every row of such an image is left out.
+    """
+
+    rows: frozenset[str]
+    paths: frozenset[str]
+
+
+def write_quarantine(path: str | Path, problems: Iterable[Problem]) -> int:
+    """Write the fatal problems as JSON lines of `path`, `row`, `code`, `message`, atomically.
+
+    Returns:
+        How many lines were written.
+    """
+    path = Path(path)
+    fatal = [problem for problem in problems if problem.fatal]
+    lines = [{"path": p.path or None, "row": p.where, "code": p.code, "message": p.message} for p in fatal]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    os.replace(partial, path)
+    return len(lines)
+
+
+def read_quarantine(path: str | Path) -> Quarantine:
+    """Read what `write_quarantine` wrote.
+
+    Raises:
+        DataError: The file is missing, or a line of it is not such a line; names it.
+    """
+    rows, paths = set(), set()
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError(
+            "the quarantine list cannot be read", where=str(path), command="medvl data check, which writes one"
+        ) from None
+    for number, line in enumerate(filter(str.strip, lines), 1):
+        try:
+            entry = json.loads(line)
+            rows.add(str(entry["row"]))
+            paths |= {str(entry["path"])} if entry.get("path") else set()
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+            raise DataError(
+                "this is no line of a quarantine list",
+                where=f"{path}:{number}",
+                hint='expected {"path": ..., "row": ..., "code": ..., "message": ...}',
+            ) from None
+    return Quarantine(frozenset(rows), frozenset(paths))

@@ -1,0 +1,146 @@
+"""Rows of a table file: CSV in any dialect (zipped too), Parquet, JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medvl.errors import DataError, nearest
+
+_LONGEST_CELL = 16 << 20
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        where: File and line (CSV, JSON lines) or file and row number (Parquet), counted from 1.
+        cells: Its values by column name.
+        fault: What is wrong with the row itself, or ''.
+    """
+
+    where: str
+    cells: dict[str, Any]
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table and its rows."""
+
+    path: Path
+    columns: list[str]
+    rows: list[Row]
+
+    def require(self, *columns: str) -> None:
+        """Raise when one of `columns` is not there."""
+        for column in columns:
+            if column not in self.columns:
+                raise DataError(
+                    f"column {column!r} is missing", where=str(self.path), hint=nearest(column, self.columns)
+                )
+
+
+def read_table(path: Path) -> Table:
+    """Read a table by its suffix: `.parquet`, `.jsonl` or `.ndjson`, `.zip` (one CSV inside), else CSV.
+
+    Raises:
+        DataError: The file is missing, empty or damaged; names the file and, where there is one, the line.
+    """
+    if not path.is_file():
+        raise DataError("the table does not exist", where=str(path))
+    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, ".zip": _zipped}
+    try:
+        table = readers.get(path.suffix.lower(), _csv)(path)
+    except (OSError, csv.Error, zipfile.BadZipFile, UnicodeDecodeError, ValueError) as error:
+        raise DataError("the table cannot be read", where=str(path), hint=str(error)[:120]) from None
+    if not table.columns:
+        raise DataError("the table is empty", where=str(path), hint="expected a row of column names first")
+    return table
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - a JSON document has no narrower type
+    """Read a JSON file.
+
+    Raises:
+        DataError: The file is not JSON; names the line.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError("the file is not valid JSON", where=f"{path}:{error.lineno}", hint=error.msg) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("the file cannot be read", where=str(path), hint=str(error)[:120]) from None
+
+
+def _csv(path: Path) -> Table:
+    return _csv_text(path, path.name, path.read_bytes())
+
+
+def _zipped(path: Path) -> Table:
+    with zipfile.ZipFile(path) as archive:
+        names = [n for n in archive.namelist() if n.lower().endswith(".csv") and not n.startswith("__MACOSX")]
+        if len(names) != 1:
+            raise DataError("expected one CSV inside the zip", where=str(path), hint=f"found {len(names)}")
+        return _csv_text(path, path.name, archive.read(names[0]))
+
+
+def _csv_text(path: Path, name: str, content: bytes) -> Table:
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = content.decode("cp1252")  # what spreadsheets write on Windows
+    csv.field_size_limit(_LONGEST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+    columns = [column.strip() for column in next(reader, [])]
+    return Table(path, columns, list(_csv_rows(reader, columns, name)))
+
+
+def _delimiter(text: str) -> str:
+    """Return the delimiter that splits the header into most columns."""
+    header = text.lstrip("\r\n").splitlines()[:1] or [""]
+    return max(_DELIMITERS, key=lambda mark: len(next(csv.reader(header, delimiter=mark), [])))
+
+
+def _csv_rows(reader: Iterable[list[str]], columns: list[str], name: str) -> Iterator[Row]:
+    first = reader.line_num + 1  # type: ignore[attr-defined]
+    for values in reader:
+        if values:
+            surplus = len(values) - len(columns)
+            fault = f"{len(values)} cells under {len(columns)} columns; is a quote missing?" if surplus > 0 else ""
+            yield Row(f"{name}:{first}", dict(zip(columns, values, strict=False)), fault)
+        first = reader.line_num + 1  # type: ignore[attr-defined]
+
+
+def _jsonl(path: Path) -> Table:
+    rows = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where, fault, cells = f"{path.name}:{number}", "", {}
+            try:
+                cells = json.loads(line)
+            except json.JSONDecodeError as error:
+                fault = f"not valid JSON: {error.msg}"
+            if not isinstance(cells, dict):
+                cells, fault = {}, "expected one JSON object per line"
+            rows.append(Row(where, cells, fault))
+    return Table(path, list(dict.fromkeys(key for row in rows for key in row.cells)), rows)
+
+
+def _parquet(path: Path) -> Table:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    rows = [Row(f"{path.name}:{number}", cells) for number, cells in enumerate(table.to_pylist(), 1)]
+    return Table(path, table.column_names, rows)
