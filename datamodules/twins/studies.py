@@ -1,0 +1,179 @@
+"""Synthetic studies: a frontal chest film and sentences about it, as a pure function of (index, seed, difficulty, size).
+
+Every third study or so is normal. The others have two to four kinds of findings. The kinds that *absent* sentences affirm (and
+*negated* ones deny) are drawn and planned together with those that are painted, and which is which is drawn last: so nothing
+in a sentence tells whether its finding is in the image, nor, mostly, where.
+
+Difficulty runs from 0 to 1 and changes the picture only: contrast of findings falls from 1.2 to 0.5 of their kind's, vessels and
+noise grow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.twins.anatomy import Anatomy, Grid, sample_anatomy
+from datamodules.twins.film import paint
+from datamodules.twins.findings import KINDS, Box, Finding, draw_kinds, plan_finding
+from datamodules.twins.phrases import Sentence, affirm, negate, normal
+
+_PLAN_SIDE = 256  # boxes are measured on masks of this size, whatever the film's
+_BLOCK = (0, 0, 1, 2)  # of four studies in a row, the first two are of one patient
+
+
+@dataclass(frozen=True, slots=True)
+class TwinFinding:
+    """A sentence of a report with what is known of it.
+
+    Attributes:
+        sentence_en: In English.
+        sentence_es: In Spanish.
+        abnormal: Whether it affirms a finding (true or not of this image).
+        boxes: xyxy in [0, 1]; only `present` ones have any.
+        labels: Kinds of finding it is about.
+        locations: Places it names.
+        kind: `present`, `negated`, `normal` or `absent` (affirms a finding that is not in this image).
+    """
+
+    sentence_en: str
+    sentence_es: str
+    abnormal: bool
+    boxes: tuple[Box, ...]
+    labels: tuple[str, ...]
+    locations: tuple[str, ...]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """All of a study but its pixels: body, painted findings and sentences."""
+
+    patient_id: str
+    study_id: str
+    body: Anatomy
+    painted: tuple[Finding, ...]
+    findings: tuple[TwinFinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TwinStudy:
+    """A synthetic study; `image` is (height, width) uint16 with values up to 4095."""
+
+    image: npt.NDArray[np.uint16]
+    patient_id: str
+    study_id: str
+    sex: str
+    age: int
+    view: str
+    findings: tuple[TwinFinding, ...]
+
+
+def _rng(seed: int, *path: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed & 0xFFFFFFFF, *path])))
+
+
+def _patient(index: int) -> int:
+    return index // 4 * 3 + _BLOCK[index % 4]
+
+
+def patient_of(index: int, seed: int) -> str:
+    """Identifier of the patient of a study; of four studies in a row the first two share theirs."""
+    return str(10_000_000 + (_patient(index) * 7919 + seed * 104_729) % 9_000_000)
+
+
+def study_plan(studies: int, seed: int) -> list[tuple[int, str, str]]:
+    """(index, patient_id, split) of every study: about 70, 10 and 20 % of the patients in train, val and test."""
+    count = _patient(studies - 1) + 1 if studies > 0 else 0
+    order = _rng(seed, 1).permutation(count)
+    val = max(1, round(0.1 * count)) if count >= 3 else 0
+    test = max(1, round(0.2 * count)) if count >= 2 else 0
+    names = ["test"] * test + ["val"] * val + ["train"] * (count - test - val)
+    split = {int(patient): name for patient, name in zip(order, names, strict=True)}
+    return [(i, patient_of(i, seed), split[_patient(i)]) for i in range(studies)]
+
+
+def _sentence(text: Sentence, kind: str, abnormal: bool, labels: tuple[str, ...], boxes: tuple[Box, ...] = ()) -> TwinFinding:
+    return TwinFinding(text.en, text.es, abnormal, boxes, labels, text.locations, kind)
+
+
+def _affirm(rng: np.random.Generator, finding: Finding, free: list[str], painted: bool) -> list[TwinFinding]:
+    """One sentence about a finding, or, rarely, one for each of two sides (of an absent one, either)."""
+    kind = "present" if painted else "absent"
+    sides = [lesion.side for lesion in finding.lesions]
+    other = free[int(rng.integers(len(free)))]
+    if sides == ["right", "left"] and rng.random() < 0.3:
+        pair = [
+            _sentence(affirm(rng, finding.kind, (lesion,), other, placed=True), kind, True, (finding.kind,), (box,) if painted else ())
+            for lesion, box in zip(finding.lesions, finding.boxes, strict=True)
+        ]
+        return pair if painted else [pair[int(rng.integers(2))]]
+    text = affirm(rng, finding.kind, finding.lesions, other)
+    return [_sentence(text, kind, True, (finding.kind,), finding.boxes if painted else ())]
+
+
+def plan(index: int, seed: int, size: int | None = None) -> StudyPlan:
+    """Plan a study: cheap, and the same for every size and difficulty."""
+    del size
+    rng = _rng(seed, 2, index)
+    body = sample_anatomy(_rng(seed, 3, _patient(index)), rng)
+    ill = rng.random() < 0.68
+    here = int(rng.choice([2, 3, 4], p=[0.3, 0.4, 0.3])) if ill else 0
+    absent = int(rng.random() < 0.5) + int(rng.random() < 0.08)
+    quiet = int(rng.choice([0, 1, 2], p=[0.4, 0.42, 0.18])) if ill else int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))
+
+    kinds = draw_kinds(rng, here + absent + 4)
+    wanted, free = kinds[: here + absent], kinds[here + absent :]
+    body_planned = replace(body, heart=(float(rng.uniform(1.2, 1.5)), *body.heart[1:])) if "cardiomegaly" in wanted else body
+    grid = Grid(body_planned, *body.shape(_PLAN_SIDE))
+    planned: list[Finding] = []
+    taken: list[Box] = []
+    for kind in wanted:
+        finding = plan_finding(rng, grid, kind, taken)
+        if finding is not None:
+            planned.append(finding)
+            taken.extend(finding.boxes)
+    order = [planned[i] for i in rng.permutation(len(planned))]
+    here = max(len(order) - absent, 0) if ill else 0
+    painted, missing = order[:here], order[here:]
+    shown = frozenset(finding.kind for finding in painted)
+    for finding in painted:
+        if finding.kind == "cardiomegaly":
+            body = replace(body, heart=(finding.lesions[0].numbers["size"], *body.heart[1:]))
+
+    sentences = [s for finding in painted for s in _affirm(rng, finding, free, True)]
+    sentences += [s for finding in missing for s in _affirm(rng, finding, free, False)]
+    denied = list(free)
+    for _ in range(quiet):
+        if rng.random() < 0.55 and len(denied) >= 2:
+            kind, other = denied.pop(), denied[0]
+            sentences.append(_sentence(negate(rng, kind, other), "negated", False, (kind,)))
+        else:
+            sentences.append(_sentence(normal(rng, shown), "normal", False, ("normal",)))
+    unique = {sentence.sentence_en: sentence for sentence in sentences}
+    sentences = list(unique.values())
+    findings = tuple(sentences[i] for i in rng.permutation(len(sentences)))
+    study_id = str(50_000_000 + (index * 7919 + seed * 104_729) % 9_000_000)
+    return StudyPlan(patient_of(index, seed), study_id, body, tuple(painted), findings)
+
+
+def make_study(index: int, seed: int, difficulty: float = 0.5, size: int | None = None) -> TwinStudy:
+    """Make a study.
+
+    Args:
+        index: Which study of the set.
+        seed: Which set.
+        difficulty: 0 easy to 1 hard.
+        size: Long side of the film in pixels; None draws 400 to 640.
+    """
+    planned = plan(index, seed)
+    rng = _rng(seed, 4, index)
+    drawn = int(rng.integers(400, 641))
+    image = paint(planned.body, planned.painted, rng, difficulty, size or drawn)
+    body = planned.body
+    return TwinStudy(image, planned.patient_id, planned.study_id, body.sex, body.age, body.view, planned.findings)
+
+
+__all__ = ["KINDS", "StudyPlan", "TwinFinding", "TwinStudy", "make_study", "patient_of", "plan", "study_plan"]
