@@ -75,9 +75,8 @@ class AxisTransform:
         """Map 2D boxes `(n, 4)`, xyxy in [0, 1] of the source, to xyxy in [0, 1] of the target, without clipping."""
         height, width = self.source
         (sy, sx), (ty, tx) = self.scale, self.shift
-        factor = boxes.new_tensor([sx * width, sy * height]).repeat(2)
-        size = boxes.new_tensor([self.target[1], self.target[0]]).repeat(2)
-        mapped = (boxes * factor + boxes.new_tensor([tx, ty]).repeat(2)) / size
+        factor = boxes.new_tensor([sx * width / self.target[1], sy * height / self.target[0]] * 2)
+        mapped = boxes * factor + boxes.new_tensor([tx / self.target[1], ty / self.target[0]] * 2)
         low, high = torch.minimum(mapped[..., :2], mapped[..., 2:]), torch.maximum(mapped[..., :2], mapped[..., 2:])
         return torch.cat([low, high], dim=-1)
 

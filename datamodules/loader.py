@@ -1,0 +1,59 @@
+"""A data loader that knows how far it came, so that a killed run goes on at the next batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.packing import PackedBatchSampler
+
+
+def as_is(batch: Any) -> Any:
+    """Return a batch that the dataset has already put together."""
+    return batch
+
+
+class BatchLoader(DataLoader[Any]):
+    """Loads whole batches: the sampler draws one, the dataset (in a worker) builds it.
+
+    Lightning finds `state_dict` and `load_state_dict` and keeps the position in its checkpoints. Workers get their base
+    seed from a private generator, so iterating leaves the global random state alone.
+
+    Args:
+        dataset: Maps what `sampler` yields to a batch.
+        sampler: Draws the batches.
+        num_workers: Worker processes; 0 loads in the main one.
+    """
+
+    def __init__(self, dataset: Dataset[Any], sampler: Sampler[Any], num_workers: int = 0) -> None:
+        super().__init__(
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            collate_fn=as_is,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            generator=torch.Generator().manual_seed(0),
+        )
+        self._epoch = self._yielded = self._resume = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # the base class promises its own private type
+        epoch = int(getattr(self.sampler, "epoch", 0))
+        self._yielded = self._resume if epoch == self._epoch else 0
+        self._epoch, self._resume = epoch, 0
+        for batch in super().__iter__():
+            self._yielded += 1  # before the yield: a state saved while this batch trains counts it as seen
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches have been handed out."""
+        return {"epoch": self._epoch, "yielded": self._yielded}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Make the next iteration, if it is of the saved epoch, start after the batches already seen."""
+        self._epoch, self._resume = state["epoch"], state["yielded"]
+        if isinstance(self.sampler, PackedBatchSampler):
+            self.sampler.skip(self._epoch, self._resume)

@@ -1,0 +1,127 @@
+"""From phrase records to packed batches: images are read, framed and put together with their sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.augment import GroundingAugment, swap_sides
+from datamodules.batches import GroundingBatch
+from datamodules.packing import Chunk, Draw
+from datamodules.pixels import Pixels
+from datamodules.records import PhraseRecord
+from medvl.geometry import AxisTransform
+
+Blind = Literal["none", "image", "text"]
+
+
+class View(NamedTuple):
+    """One image as the network sees it, with its phrases.
+
+    Attributes:
+        image: Float `(1, S, S)` in [0, 1].
+        valid: Bool `(S, S)`, False on padding.
+        transform: From original pixels to the network input.
+        phrases: The sentences.
+        boxes: Per sentence `(n, 4)`, xyxy in [0, 1] of the network input.
+    """
+
+    image: Tensor
+    valid: Tensor
+    transform: AxisTransform
+    phrases: list[str]
+    boxes: list[Tensor]
+
+
+class PhraseDataset(Dataset[GroundingBatch]):
+    """Builds the batch of a `Draw`; a pair is a record, and pairs of one path share an image.
+
+    Args:
+        records: The pairs.
+        pixels: Images by path.
+        image_size: Side of the square network input.
+        seed: Seed of augmentation and of the blind permutation, together with the epoch and the image.
+        augment: Augmentation, in training.
+        blind: `image` blanks the pixels; `text` permutes the phrases within each image. Whatever such a model reaches
+            is reached without looking, or without reading.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[PhraseRecord],
+        pixels: Pixels,
+        image_size: int,
+        *,
+        seed: int = 0,
+        augment: GroundingAugment | None = None,
+        blind: Blind = "none",
+    ) -> None:
+        self.records, self.pixels, self.image_size = list(records), pixels, image_size
+        self.seed, self.augment, self.blind = seed, augment, blind
+        groups: dict[str, Chunk] = {}
+        for pair, record in enumerate(self.records):
+            groups.setdefault(record.path, []).append(pair)
+        self.pairs_of_image = list(groups.values())
+        self._image_of_pair = {pair: i for i, pairs in enumerate(self.pairs_of_image) for pair in pairs}
+        self._gold = [_boxes([self.records[pair] for pair in pairs]) for pairs in self.pairs_of_image]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw) -> GroundingBatch:
+        views = [self.view(draw.epoch, chunk) for chunk in draw.chunks]
+        counts = torch.tensor([len(chunk) for chunk in draw.chunks])
+        return GroundingBatch(
+            images=torch.stack([view.image for view in views]),
+            valid=torch.stack([view.valid for view in views]),
+            phrases=[phrase for view in views for phrase in view.phrases],
+            image_index=torch.arange(len(views)).repeat_interleave(counts),
+            boxes=[boxes for view in views for boxes in view.boxes],
+            transforms=[view.transform for view in views],
+            records=[self.records[pair] for chunk in draw.chunks for pair in chunk],
+        )
+
+    def view(self, epoch: int, chunk: Chunk) -> View:
+        """Return one image with the pairs in `chunk`; the same (seed, epoch, image) gives the same view."""
+        image_id = self._image_of_pair[chunk[0]]
+        group, gold = self.pairs_of_image[image_id], self._gold[image_id]
+        wording = self._wording(epoch, image_id)
+        rng = np.random.default_rng([self.seed, epoch, image_id])
+        grey, size = self.pixels(self.records[chunk[0]].path)
+        target = (self.image_size, self.image_size)
+        transform, mirrored = AxisTransform.letterbox(size, target), False
+        if self.augment is not None:
+            # Framed for all sentences of the image, so that a view does not depend on how they were packed.
+            transform, mirrored = self.augment.frame(rng, size, target, gold, wording)
+        cached = AxisTransform.resize((grey.shape[0], grey.shape[1]), size).then(transform)
+        image, valid = cached.warp(torch.from_numpy(grey.astype(np.float32)[None]).div_(255))
+        if self.augment is not None:
+            image = self.augment.expose(rng, image, valid)
+        counts = [len(self.records[pair].boxes) for pair in group]
+        mapped = torch.split(transform.boxes(gold).clamp_(0, 1), counts)
+        places = [group.index(pair) for pair in chunk]
+        phrases = [wording[place] for place in places]
+        return View(
+            image=torch.zeros_like(image) if self.blind == "image" else image,
+            valid=valid,
+            transform=transform,
+            phrases=[swap_sides(phrase) or phrase for phrase in phrases] if mirrored else phrases,
+            boxes=[mapped[place] for place in places],
+        )
+
+    def _wording(self, epoch: int, image_id: int) -> list[str]:
+        phrases = [self.records[pair].phrase for pair in self.pairs_of_image[image_id]]
+        if self.blind != "text":
+            return phrases
+        # A uniform permutation tells nothing about which gold boxes are meant; one without fixed points would.
+        order = np.random.default_rng([self.seed, epoch, image_id, 1]).permutation(len(phrases))
+        return [phrases[i] for i in order]
+
+
+def _boxes(records: list[PhraseRecord]) -> Tensor:
+    return torch.tensor([box for record in records for box in record.boxes], dtype=torch.float32).reshape(-1, 4)

@@ -1,0 +1,62 @@
+"""Where the pixels of a dataset come from: the cache on disk, memory, or the files themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from medvl.errors import DataError
+from medvl.io.cache import ImageCache
+from medvl.io.image import ImageArray, read_image
+
+CacheKind = Literal["memory", "disk", "none"]
+MARGIN = 1.25  # images are kept this much larger than the network input, so that zooming in blurs nothing
+
+
+class Pixels:
+    """Grey images by path, shrunk to a little more than the network input.
+
+    Args:
+        root: The dataset's folder.
+        image_size: Side of the network input, in pixels.
+        window: Percentiles of the grey values that become black and white.
+        cache: Where shrunk images are kept.
+    """
+
+    def __init__(self, root: Path, image_size: int, window: tuple[float, float], cache: CacheKind) -> None:
+        self.root, self.size, self.window, self.cache = Path(root), round(image_size * MARGIN), window, cache
+        self._caches: list[ImageCache] = []
+        self._kept: dict[str, ImageArray] = {}
+
+    def __call__(self, path: str) -> ImageArray:
+        """Return the image at `path`, relative to the root.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        if path in self._kept:
+            return self._kept[path]
+        cache = next((cache for cache in self._caches if path in cache), None)
+        return cache[path] if cache is not None else read_image(self.root / path, self.size, self.window)
+
+    def prepare(self, paths: Sequence[str]) -> dict[str, str]:
+        """Cache the images at `paths`; return those that cannot be read, with the reason."""
+        if self.cache == "disk":
+            # The root is part of the key: two datasets may use the same names, sizes and times.
+            where = str(self.root.resolve())
+            cache, unreadable = ImageCache.open_or_build(self.root, paths, where, self.size, self.window)
+            self._caches.append(cache)
+            return dict(unreadable)
+        if self.cache == "memory":
+            with ThreadPoolExecutor() as pool:  # decoders release the interpreter lock
+                return dict(filter(None, pool.map(self._keep, paths)))
+        return {}
+
+    def _keep(self, path: str) -> tuple[str, str] | None:
+        try:
+            self._kept[path] = read_image(self.root / path, self.size, self.window)
+        except DataError as error:
+            return path, error.what
+        return None
