@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from argparse import ArgumentError
 from pathlib import Path
@@ -21,8 +21,14 @@ from medvl.cli import runs
 from medvl.cli.imports import guard_imports, import_families
 from medvl.cli.mistakes import explain
 from medvl.cli.quiet import quieten
-from medvl.cli.recording import CONFIG_KEY, MetricsFile, RunRecorder, WholeCheckpointIO, default_checkpoint
-from medvl.cli.recording import load_primitives
+from medvl.cli.recording import (
+    CONFIG_KEY,
+    MetricsFile,
+    RunRecorder,
+    WholeCheckpointIO,
+    default_checkpoint,
+    load_primitives,
+)
 from medvl.cli.words import options_of, without_options
 from medvl.errors import CheckpointError, ConfigError
 
@@ -55,7 +61,8 @@ class MedvlCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except (ArgumentError, OSError, TypeError, ValueError, KeyError) as error:
-            raise explain(error, parser, self._subcommand_parsers, args) from error
+            options = self._subcommand_parsers[args[0]].get_defaults(skip_validation=True).keys(branches=False)
+            raise explain(error, options, args) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that say where a run lies."""
@@ -74,52 +81,23 @@ class MedvlCLI(LightningCLI):
         model = getattr(sys.modules[module], name)
         self.task = str(getattr(model, "task_name", name.removesuffix("Task").lower()))
         config.name = config.name or next((Path(str(path)).stem for path in config.config or ()), "default")
-        self.checkpoint = self.find_checkpoint(config)
-        if self.checkpoint is not None:
-            config.ckpt_path = str(self.checkpoint)
-        self.folder = self.find_folder(config)
-
-    def find_checkpoint(self, config: Any) -> Path | None:
-        """Return the checkpoint that the user means.
-
-        Raises:
-            CheckpointError: It does not exist, or none was named where one is needed.
-        """
-        named = config.ckpt_path or ("best" if config.run and self.subcommand != "fit" else None)
-        if named is None:
-            if self.subcommand == "fit" or config.untrained:
-                return None
-            run = runs.newest_trained(Path(config.runs), self.task, config.name)
-            hint = f"the newest run is {run}" if run else "no run of this task and name has one yet: medvl fit makes it"
-            command = f"--ckpt_path best, or --untrained true to {self.subcommand} random weights knowingly"
-            raise CheckpointError(f"{self.subcommand} needs a checkpoint", hint=hint, command=command)
-        if named not in ("best", "last"):
-            if not Path(named).is_file():
-                raise CheckpointError("no such checkpoint", where=named, hint="expected best, last or a file")
-            return Path(named)
         parent = Path(config.runs) / self.task / config.name
-        run = Path(config.run) if config.run else runs.newest_trained(Path(config.runs), self.task, config.name)
-        if run is None:
-            raise CheckpointError(f"no run has a checkpoint {named!r}", where=str(parent), command="medvl fit")
-        path, warning = runs.named_checkpoint(run, named)
-        if warning:
-            print(f"warning: {warning}", file=sys.stderr)
-        return path
+        named = config.ckpt_path or ("best" if config.run and self.subcommand != "fit" else None)
+        if named:
+            self.checkpoint = runs.find_checkpoint(named, Path(config.run) if config.run else None, parent)
+            config.ckpt_path = str(self.checkpoint)
+        elif self.subcommand != "fit" and not config.untrained:
+            raise runs.no_checkpoint(str(self.subcommand), parent)
+        self.folder = self.find_folder(config, parent)
 
-    def find_folder(self, config: Any) -> Path:
+    def find_folder(self, config: Any, parent: Path) -> Path:
         """Return the run folder: the checkpoint's, the one that `--run` names, or a new one."""
-        of_checkpoint = runs.run_of(self.checkpoint) if self.checkpoint else None
-        if of_checkpoint:
-            return Path(os.path.relpath(of_checkpoint)) if of_checkpoint.is_relative_to(Path.cwd()) else of_checkpoint
-        if config.run:
-            folder = Path(config.run)
-            if folder.exists() and any(folder.iterdir()):
-                raise ConfigError("this folder is not empty", where=str(folder), command="--ckpt_path last goes on in it")
-            folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint and (folder := runs.run_of(self.checkpoint)):
             return folder
-        if rank_zero_only.rank:  # another process names it, and the recorder tells this one
-            return Path(config.runs) / self.task / config.name
-        return runs.new_run(Path(config.runs), self.task, config.name)
+        if config.run:
+            return runs.empty_folder(Path(config.run))
+        # Of several processes one names the folder; the recorder tells the others.
+        return runs.new_run(parent, newest=self.subcommand == "fit") if rank_zero_only.rank == 0 else parent
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer around the run folder."""
@@ -136,7 +114,7 @@ class MedvlCLI(LightningCLI):
             plugins.append(WholeCheckpointIO())
         loggers = [MetricsFile(self.folder), *as_list(None if config.logger is True else config.logger)]
         if config.logger in (None, True):
-            loggers.append(TensorBoardLogger(self.folder, name="", version="tensorboard"))
+            loggers.append(TensorBoardLogger(self.folder, name="tensorboard", version=""))
         return super().instantiate_trainer(
             default_root_dir=str(self.folder),
             callbacks=callbacks,
@@ -146,23 +124,40 @@ class MedvlCLI(LightningCLI):
             **kwargs,
         )
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run, and tell an interruption and a checkpoint of another model as what they are."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:  # Lightning's answer to Ctrl-C, after it has turned the signal off
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            print(f"{self.folder}  next: medvl fit --run {self.folder} --ckpt_path last", file=sys.stderr)
+            raise KeyboardInterrupt from None
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            reason = str(error).splitlines()[1].strip()[:120]
+            raise CheckpointError(
+                "the checkpoint is of another model", where=str(self.checkpoint), hint=reason
+            ) from error
+
     @rank_zero_only
     def finish(self) -> None:
         """Write the report, and say where everything lies and what comes next."""
-        report = self.write_report()
-        following = NEXT.get(str(self.subcommand))
-        command = f"medvl {following} --run {self.folder} --ckpt_path best" if following else f"open {report}"
+        report = write_report(self.folder)
+        following = NEXT.get(str(self.subcommand)) if (self.folder / runs.CHECKPOINTS).is_dir() else None
+        command = f"medvl {following} --run {self.folder} --ckpt_path best" if following else f"look at {report}"
         print(f"{self.folder}  next: {command}")
 
-    def write_report(self) -> Path | None:
-        """Write `report.html`; a report that fails must not lose the run."""
-        try:
-            from medvl.viz.report import write_report
 
-            return write_report(self.folder)
-        except Exception as error:
-            print(f"warning: no report ({type(error).__name__}: {error})", file=sys.stderr)
-            return None
+def write_report(folder: Path) -> Path:
+    """Write `report.html`; a report that fails must not lose the run."""
+    try:
+        from medvl.viz.report import write_report as write
+
+        return write(folder)
+    except Exception as error:
+        print(f"warning: no report ({type(error).__name__}: {error})", file=sys.stderr)
+        return folder / "metrics.jsonl"
 
 
 def run(words: list[str]) -> int:
@@ -171,24 +166,22 @@ def run(words: list[str]) -> int:
     guard_imports(options_of(words, "--allow-import"))
     import_families()
     words = without_options(words, "--allow-import")
-    cli = MedvlCLI([words[0], *config_of_run(words), *words[1:]])
+    try:
+        cli = MedvlCLI([words[0], *config_of_run(words), *words[1:]])
+    except MisconfigurationException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
     cli.finish()
     return 0
 
 
 def config_of_run(words: list[str]) -> list[str]:
     """Return `--config` and the config of the run or checkpoint that `words` name, when they give no config."""
-    given = options_of(words, "--config", "-c")
-    folders = [Path(folder) for folder in options_of(words, "--run")]
-    files = [Path(path) for path in options_of(words, "--ckpt_path") if path not in ("best", "last")]
-    folders += [folder for folder in map(runs.run_of, files) if folder]
-    if given or not (folders or files):
+    files = [Path(path) for path in options_of(words, "--ckpt_path") if Path(path).is_file()]
+    folders = [*map(Path, options_of(words, "--run")), *filter(None, map(runs.run_of, files))]
+    found = [folder / "fit.yaml" for folder in folders if (folder / "fit.yaml").is_file()]
+    if options_of(words, "--config", "-c") or not (found or files):
         return []
-    if folders and (folders[-1] / "fit.yaml").is_file():
-        return ["--config", str(folders[-1] / "fit.yaml")]
-    if files and files[-1].is_file():
-        return ["--config", str(load_primitives(files[-1]).get(CONFIG_KEY, "{}"))]
-    return []
+    return ["--config", str(found[-1]) if found else str(load_primitives(files[-1]).get(CONFIG_KEY, "{}"))]
 
 
 def as_list(value: Any) -> list[Any]:

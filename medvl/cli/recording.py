@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from medvl.cli.runs import CHECKPOINTS, checksum, free_file, intact, sidecar
+from medvl.cli.runs import CHECKPOINTS, checksum, intact, sidecar, write_newest
 from medvl.errors import CheckpointError
 
 CONFIG_KEY = "medvl_config"
@@ -128,7 +128,7 @@ class RunRecorder(Callback):
     Args:
         folder: The run folder, as rank 0 named it; other ranks learn theirs from it.
         config: The resolved config as YAML.
-        stage: Name of the file that holds it: `fit.yaml`, `test.yaml`, ...
+        stage: Stem of the file that holds it: `fit`, `test`, ...
     """
 
     def __init__(self, folder: Path, config: str, stage: str) -> None:
@@ -140,7 +140,7 @@ class RunRecorder(Callback):
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         trainer._default_root_dir = str(self.folder)  # what `trainer.default_root_dir` answers on every rank
         if trainer.is_global_zero and not self.written:
-            free_file(self.folder, self.stage, ".yaml").write_text(self.config, encoding="utf-8")
+            write_newest(self.folder, self.stage, self.config)
         self.written = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

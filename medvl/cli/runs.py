@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from datetime import datetime
 from pathlib import Path
 
-from medvl.errors import CheckpointError
+from medvl.errors import CheckpointError, ConfigError
 
 CHECKPOINTS = "checkpoints"
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?$")
 
 
-def new_run(root: Path, task: str, name: str) -> Path:
-    """Make a run folder that no other run has, and point `latest` at it."""
-    parent = root / task / name
+def new_run(parent: Path, newest: bool = True) -> Path:
+    """Make a folder `parent/<time>` that no other run has; `newest`: point `parent/latest` at it."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = make_free(parent, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     link = parent / f".latest-{os.getpid()}"
+    if not newest:
+        return folder
     try:
         link.symlink_to(folder.name)
         os.replace(link, parent / "latest")
@@ -40,31 +42,85 @@ def make_free(parent: Path, stem: str) -> Path:
             count += 1
 
 
-def free_file(folder: Path, stem: str, suffix: str) -> Path:
-    """Return `folder/stem.suffix`, numbered from 2 when it is taken."""
-    path, count = folder / f"{stem}{suffix}", 2
-    while path.exists():
-        path, count = folder / f"{stem}-{count}{suffix}", count + 1
-    return path
+def empty_folder(folder: Path) -> Path:
+    """Make `folder`, which may exist but hold nothing.
+
+    Raises:
+        ConfigError: It holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("this folder is not empty", where=str(folder), command="--ckpt_path last goes on in a run")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def runs_of(root: Path, task: str, name: str) -> list[Path]:
-    """Return the run folders of one task and name, newest first."""
-    parent = root / task / name
+def write_newest(folder: Path, stem: str, text: str) -> None:
+    """Write `folder/stem.yaml`; what it held before, if anything else, becomes `stem-1.yaml`, `stem-2.yaml`, ..."""
+    path, count = folder / f"{stem}.yaml", 1
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        while (older := folder / f"{stem}-{count}.yaml").exists():
+            count += 1
+        path.rename(older)
+    path.write_text(text, encoding="utf-8")
+
+
+def runs_of(parent: Path) -> list[Path]:
+    """Return the run folders `parent/<time>`, newest first."""
     found = {path: STAMP.fullmatch(path.name) for path in parent.iterdir()} if parent.is_dir() else {}
     stamps = {path: (match[1], int(match[2] or 1)) for path, match in found.items() if match}
     return sorted(stamps, key=lambda path: stamps[path], reverse=True)
 
 
-def newest_trained(root: Path, task: str, name: str) -> Path | None:
-    """Return the newest run folder of one task and name that holds a checkpoint."""
-    return next((run for run in runs_of(root, task, name) if any(run.glob(f"{CHECKPOINTS}/*.ckpt"))), None)
+def newest_trained(parent: Path) -> Path | None:
+    """Return the newest run folder below `parent` that holds a checkpoint."""
+    return next((run for run in runs_of(parent) if any(run.glob(f"{CHECKPOINTS}/*.ckpt"))), None)
+
+
+def no_checkpoint(command: str, parent: Path) -> CheckpointError:
+    """Return the refusal to `command` random weights, with what to do instead."""
+    run = newest_trained(parent)
+    hint = (
+        f"the newest run is {run}: --ckpt_path best" if run else f"no run in {parent} has one yet: medvl fit makes it"
+    )
+    return CheckpointError(
+        f"{command} needs a checkpoint", hint=hint, command="--untrained true permits random weights"
+    )
+
+
+def find_checkpoint(named: str, run: Path | None, parent: Path) -> Path:
+    """Return the file that `best`, `last` or a path names.
+
+    Args:
+        named: `best`, `last` or a file.
+        run: The run folder to look in; the newest trained one below `parent` when None.
+        parent: Folder of the runs of this task and name.
+
+    Raises:
+        CheckpointError: There is none, or none that is whole.
+    """
+    if named not in ("best", "last"):
+        if not Path(named).is_file():
+            raise CheckpointError("no such checkpoint", where=named, hint="expected best, last or a file")
+        return Path(named)
+    run = run or newest_trained(parent)
+    if run is None:
+        raise CheckpointError(f"no run has a checkpoint {named!r}", where=str(parent), command="medvl fit")
+    path, warning = named_checkpoint(run, named)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    return path
 
 
 def run_of(checkpoint: Path) -> Path | None:
     """Return the run folder that a checkpoint lies in, None when it lies elsewhere."""
-    folder = checkpoint.resolve().parent.parent
-    return folder if checkpoint.resolve().parent.name == CHECKPOINTS and (folder / "fit.yaml").is_file() else None
+    inside = checkpoint.parent.name == CHECKPOINTS and (checkpoint.parent.parent / "fit.yaml").is_file()
+    return tidy(checkpoint.parent.parent) if inside else None
+
+
+def tidy(folder: Path) -> Path:
+    """Return a folder without links on the way, relative to where we stand if it lies below."""
+    real = folder.resolve()
+    return real.relative_to(Path.cwd()) if real.is_relative_to(Path.cwd()) else real
 
 
 def named_checkpoint(run: Path, name: str) -> tuple[Path, str | None]:
