@@ -125,7 +125,7 @@ def _voi_curve(dataset: pydicom.Dataset) -> Curve | None:
     return linear(centre - 0.5 - span / 2, centre - 0.5 + span / 2)
 
 
-def _first(value: Any) -> float | None:  # noqa: ANN401  (one number, several, or nothing)
+def _first(value: Any) -> float | None:
     """Return the first of one or more numbers."""
     if value is None or value == "":
         return None

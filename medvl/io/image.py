@@ -93,6 +93,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         raise
     except FileNotFoundError as error:
         raise DataError("no such image file", where=str(path)) from error
+    except Image.DecompressionBombError as error:
+        raise DataError("this image is too large to decode", where=str(path)) from error
     except UnidentifiedImageError as error:
         hint = "expected JPEG, PNG, TIFF, BMP or DICOM content, whatever the suffix"
         raise DataError("this file is not an image, or its header is damaged", where=str(path), hint=hint) from error
@@ -103,8 +105,12 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
 
 
 def _displayed(image: Image.Image) -> tuple[tuple[int, int], Image.Transpose | None]:
-    """Return the size `(H, W)` as displayed and the turn that displays it (Pillow turns TIFF by itself)."""
-    turn = None if image.format == "TIFF" else _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    """Return the size `(H, W)` as displayed and the turn that displays it, from the header.
+
+    Pillow turns TIFF by itself. Exif behind the pixels of a PNG is not looked for: that would decode them.
+    """
+    tagged = image.format != "TIFF" and "exif" in image.info
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1)) if tagged else None
     width, height = image.size
     return ((width, height) if _swaps(turn) else (height, width)), turn
 
@@ -120,13 +126,13 @@ def _read_picture(file: BinaryIO, path: Path, size: int | None, window: tuple[fl
     with Image.open(file, formats=FORMATS) as image:
         original, turn = _displayed(image)
         shape = fitted(guard(path, original), size)
-        if turn and _swaps(turn):
+        if _swaps(turn):
             shape = shape[::-1]
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise DataError(f"this TIFF holds {getattr(image, 'n_frames', 1)} pages; expected one", where=str(path))
         drafted = image.draft("L", shape[::-1])  # JPEG only: decode scaled, luma only
         small = shrink(_grey(image, path, window), shape, drafted[1] if drafted else None)
-    return ImageArray(np.array(small.transpose(turn) if turn else small), original)
+    return ImageArray(np.array(small if turn is None else small.transpose(turn)), original)
 
 
 def _grey(image: Image.Image, path: Path, window: tuple[float, float]) -> Image.Image:

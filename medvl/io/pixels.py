@@ -12,7 +12,7 @@ from PIL import Image
 
 from medvl.errors import DataError
 
-MAX_PIXELS = 100_000_000  # three times the largest flat-panel detector; refused from the header, before decoding
+MAX_PIXELS = 80_000_000  # twice the largest flat-panel detector; refused from the header, before decoding
 SAMPLED = 1_000_000  # percentiles are taken over at least this many pixels of a larger image, on a regular grid
 Curve = Callable[[NDArray[Any]], NDArray[Any]]
 
