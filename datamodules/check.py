@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import track
-
 from datamodules.records import PhraseRecord, Problem, leaks
 from datamodules.sources.base import PhraseSource, resolve_inside
+from datamodules.workers import run_all
 from medvl.errors import DataError
 
 _PROBE_SIZE = 64  # side to decode to: every byte is still read, the resampling costs nothing
-_FEW = 64  # images for which starting processes takes longer than decoding
 
 
 @dataclass(frozen=True)
@@ -93,24 +89,14 @@ def _counts(records: Sequence[PhraseRecord], problems: Sequence[Problem]) -> dic
 def _undecodable(source: PhraseSource, paths: Sequence[str], workers: int | None) -> dict[str, str]:
     """Return why, for each image that does not decode."""
     jobs = [(str(source.root), path, source.follow_links) for path in paths]
-    faults = track(_decoded(jobs, workers), "decoding images", total=len(jobs), transient=True)
+    faults = run_all(_decode, jobs, workers, "decoding images")
     return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
 
 
-def _decoded(jobs: Sequence[tuple[str, str, bool]], workers: int | None) -> Iterator[str]:
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    if workers < 1 or len(jobs) < _FEW:
-        yield from map(_decode, jobs)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_decode, jobs, chunksize=8)
-
-
-def _decode(job: tuple[str, str, bool]) -> str:
+def _decode(root: str, path: str, follow_links: bool) -> str:
     """Decode one image; return why it failed, or ''."""
     from medvl.io.image import read_image
 
-    root, path, follow_links = job
     try:
         read_image(resolve_inside(Path(root), path, follow_links), size=_PROBE_SIZE)
     except DataError as error:

@@ -120,7 +120,8 @@ def sift_records(candidates: Iterable[PhraseRecord]) -> tuple[list[PhraseRecord]
     """Part usable records from unusable ones: each candidate comes back as a record or as a fatal problem.
 
     A sentence with one unusable box is refused whole, because the rest of its boxes would be a false target. Two
-    records are duplicates when image, phrase and labels agree; the first one stays.
+    records are duplicates when image, phrase and labels agree: one that says the same again is left out with a remark,
+    one with other boxes is a fatal problem.
     """
     records: list[PhraseRecord] = []
     problems: list[Problem] = []
@@ -129,9 +130,7 @@ def sift_records(candidates: Iterable[PhraseRecord]) -> tuple[list[PhraseRecord]
         faults = [Problem(code, candidate.row, message) for code, message in _row_faults(candidate)]
         key = (candidate.image, candidate.phrase, candidate.labels)
         if not faults and key in seen:
-            same = "the same boxes" if seen[key].boxes == tuple(map(clip_box, candidate.boxes)) else "other boxes"
-            message = f"this image and phrase were already read at {seen[key].row}, with {same}"
-            faults = [Problem("duplicate", candidate.row, message)]
+            faults = [_duplicate(candidate, seen[key])]
         if faults:
             problems += faults
             continue
@@ -139,6 +138,12 @@ def sift_records(candidates: Iterable[PhraseRecord]) -> tuple[list[PhraseRecord]
         records.append(seen[key])
         problems += notes
     return records, problems
+
+
+def _duplicate(record: PhraseRecord, first: PhraseRecord) -> Problem:
+    same = set(map(clip_box, record.boxes)) == set(first.boxes)
+    message = f"this image and phrase were already read at {first.row}, with {'the same' if same else 'other'} boxes"
+    return Problem("duplicate", record.row, message, fatal=not same)
 
 
 def leaks(records: Iterable[PhraseRecord]) -> list[Problem]:

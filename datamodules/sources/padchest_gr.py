@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -125,8 +126,10 @@ class PadChestGR(PhraseSource):
             elif not isinstance(findings, list) or not findings:
                 yield Problem("findings-missing", where, "the study has no findings", fatal=False)
             else:
-                for i, finding in enumerate(findings):
-                    yield self._record(study, image, finding, master, f"{where}.findings[{i}]")
+                yield from _joined(
+                    self._record(study, image, finding, master, f"{where}.findings[{i}]")
+                    for i, finding in enumerate(findings)
+                )
         for image in sorted(master.images - told):
             where = master.where(image)
             yield Problem("report-missing", where, "the reports lack this image of the master table", fatal=False)
@@ -163,6 +166,24 @@ class PadChestGR(PhraseSource):
             attributes=attributes | ({"locations": places} if places else {}),
             row=row,
         )
+
+
+def _joined(findings: Iterable[PhraseRecord | Problem]) -> Iterator[PhraseRecord | Problem]:
+    """Join findings of one study that say the same sentence with the same labels: each box is a place of it."""
+    first: dict[tuple[str, tuple[str, ...]], PhraseRecord] = {}
+    for item in findings:
+        known = first.get((item.phrase, item.labels)) if isinstance(item, PhraseRecord) and item.phrase else None
+        if isinstance(item, Problem) or not item.phrase:
+            yield item
+        elif known is None:
+            first[item.phrase, item.labels] = item
+        else:
+            boxes, extra = (known.boxes + item.boxes, known.extra_boxes + item.extra_boxes)
+            first[item.phrase, item.labels] = replace(
+                known, boxes=tuple(dict.fromkeys(boxes)), extra_boxes=tuple(dict.fromkeys(extra))
+            )
+            yield Problem("duplicate", item.row, f"the same sentence as {known.row}; joined to it", fatal=False)
+    yield from first.values()
 
 
 class _Master:

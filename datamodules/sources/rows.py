@@ -67,7 +67,7 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - a JSON document has no narrower type
+def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:

@@ -210,7 +210,7 @@ class _Reading:
         return [(a, b, c, d)]
 
 
-def _listed(value: Any) -> list[Box] | None:  # noqa: ANN401 - a cell of any table
+def _listed(value: Any) -> list[Box] | None:
     """Read a cell of boxes: a list of lists, one flat list of four, the JSON of either, or nothing."""
     if isinstance(value, str):
         try:

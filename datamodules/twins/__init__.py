@@ -1,0 +1,9 @@
+"""Twins: small synthetic datasets in the exact layout of datasets that one has to ask for."""
+
+TWINS = {
+    "padchest-gr": "datamodules.twins.padchest_gr.write",
+    "ms-cxr": "datamodules.twins.ms_cxr.write",
+    "ms-cxr-0.1": "datamodules.twins.ms_cxr.write_v01",
+    "table": "datamodules.twins.table.write",
+}
+"""Writers by name: `write(folder, studies, seed, difficulty=0.5, workers=None, *, size=None, ...)`."""

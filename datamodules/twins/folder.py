@@ -1,0 +1,71 @@
+"""What every twin writer shares: a folder that is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medvl.errors import ConfigError, DataError
+
+MARKER = "twin.json"
+
+
+@contextmanager
+def twin_folder(folder: Path, arguments: dict[str, Any]) -> Iterator[Path | None]:
+    """Yield an empty folder to write into, which takes its place when all is written; None when it is there already.
+
+    Args:
+        folder: Where the twin shall be.
+        arguments: What made it; kept in `twin.json`, and compared with it on a repeated call.
+
+    Raises:
+        DataError: `folder` holds something else.
+    """
+    marker = json.dumps(arguments, indent=2, sort_keys=True) + "\n"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        _same_or_refuse(folder, marker)
+        yield None
+        return
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        (partial / MARKER).write_text(marker, encoding="utf-8")
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _same_or_refuse(folder: Path, marker: str) -> None:
+    try:
+        found = (folder / MARKER).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        found = None
+    if found != marker:
+        raise DataError(
+            "the folder is not empty" if found is None else "the folder holds a twin made with other arguments",
+            where=str(folder),
+            hint="name a new folder; nothing is overwritten",
+        )
+
+
+def check_count(studies: int) -> None:
+    """Refuse a twin without studies."""
+    if studies < 1:
+        raise ConfigError(f"a twin needs at least one study, got {studies}")
+
+
+def eight_bits(image: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Return an image with its grey values spread over eight bits."""
+    low, high = np.percentile(image, (0.5, 99.5))
+    scaled: npt.NDArray[np.float64] = (image - low) * (255 / max(high - low, 1))
+    return scaled.clip(0, 255).astype(np.uint8)

@@ -1,0 +1,161 @@
+"""Write a synthetic dataset in the layout of MS-CXR over MIMIC-CXR-JPG, releases 0.1 and 1.1.0."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from datamodules.sources.base import hashed_splits
+from datamodules.twins.folder import check_count, eight_bits, twin_folder
+from datamodules.twins.studies import TwinFinding, make_study, plan
+from datamodules.workers import run_all
+
+_STEM = {"0.1": "MS_CXR_Local_Alignment_v1.0.0", "1.1.0": "MS_CXR_Local_Alignment_v1.1.0"}
+_COLUMNS = ["dicom_id", "category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height"]
+_CATEGORIES = {
+    "atelectasis": "Atelectasis",
+    "cardiomegaly": "Cardiomegaly",
+    "consolidation": "Consolidation",
+    "interstitial pattern": "Edema",
+    "pleural effusion": "Pleural Effusion",
+    "pneumothorax": "Pneumothorax",
+    **dict.fromkeys(("nodule", "mass", "fibrosis", "cavitation"), "Lung Opacity"),
+}  # MS-CXR annotates eight findings; the twin's other kinds are left out, as theirs are
+
+
+def write(
+    folder: str | Path,
+    studies: int,
+    seed: int,
+    difficulty: float = 0.5,
+    workers: int | None = None,
+    *,
+    size: int | None = None,
+    version: Literal["0.1", "1.1.0"] = "1.1.0",
+) -> None:
+    """Write a twin of MS-CXR: CSV and JSON with a row per box, JPEG images under `files/p10/...`.
+
+    Like MS-CXR it holds no sentence without a box, and so no study without one.
+
+    Args:
+        folder: Where to; it must be empty, absent, or hold the same twin already.
+        studies: How many studies (one image each).
+        seed: Which ones.
+        difficulty: 0 (plain) to 1 (faint findings, much noise).
+        workers: Processes that draw; one per core by default.
+        size: Longest side of the images in pixels; drawn per study by default.
+        version: The release: 0.1 has no split column.
+
+    Raises:
+        DataError: The folder holds something else.
+    """
+    check_count(studies)
+    arguments = {
+        "format": "ms-cxr", "version": version, "studies": studies, "seed": seed, "difficulty": difficulty,
+        "size": size,
+    }  # fmt: skip
+    with twin_folder(Path(folder), arguments) as partial:
+        if partial is None:
+            return
+        kept: list[list[dict[str, Any]]] = []
+        tried = 0
+        while len(kept) < studies:
+            indices = range(tried, tried := tried + studies - len(kept))
+            jobs = [(str(partial), index, seed, difficulty, size) for index in indices]
+            kept += filter(None, run_all(_write_study, jobs, workers, "writing studies"))
+        rows = [row for study in kept for row in study]
+        if version == "1.1.0":
+            splits = hashed_splits(_subject(row) for row in rows)
+            rows = [row | {"split": splits[_subject(row)]} for row in rows]
+        _write_csv(partial / f"{_STEM[version]}.csv", rows)
+        _write_coco(partial / f"{_STEM[version]}.json", rows)
+
+
+def write_v01(
+    folder: str | Path,
+    studies: int,
+    seed: int,
+    difficulty: float = 0.5,
+    workers: int | None = None,
+    *,
+    size: int | None = None,
+) -> None:
+    """Write a twin of MS-CXR 0.1; see `write`."""
+    write(folder, studies, seed, difficulty, workers, size=size, version="0.1")
+
+
+def _subject(row: dict[str, Any]) -> str:
+    return str(row["path"]).split("/")[2]
+
+
+def _boxed(findings: tuple[TwinFinding, ...]) -> list[tuple[str, TwinFinding]]:
+    """Return the findings that have boxes, with the category that MS-CXR has for them."""
+    named = ((_CATEGORIES.get(label), finding) for finding in findings if finding.boxes for label in finding.labels[:1])
+    return [(category, finding) for category, finding in named if category]
+
+
+def _write_study(folder: str, index: int, seed: int, difficulty: float, size: int | None) -> list[dict[str, Any]]:
+    """Write one image and return its rows; a study without boxes is not written and has none."""
+    if not _boxed(plan(index, seed).findings):
+        return []
+    study = make_study(index, seed, difficulty, size)
+    digest = hashlib.sha256(f"{seed}/{index}".encode()).hexdigest()
+    dicom_id = "-".join(digest[i : i + 8] for i in range(0, 40, 8))
+    subject = f"p{study.patient_id}"
+    path = f"files/{subject[:3]}/{subject}/s{study.study_id}/{dicom_id}.jpg"
+    height, width = study.image.shape
+    target = Path(folder) / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(eight_bits(study.image)).save(target, quality=90)
+    rows = []
+    for category, finding in _boxed(study.findings):
+        for x1, y1, x2, y2 in finding.boxes:
+            x, y = round(x1 * width), round(y1 * height)
+            w, h = max(round(x2 * width) - x, 1), max(round(y2 * height) - y, 1)
+            values = (dicom_id, category, finding.sentence_en, path, x, y, w, h, width, height)
+            rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    return rows
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_coco(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the same rows in COCO form."""
+    images = {row["dicom_id"]: row for row in rows}
+    numbers = {dicom_id: number for number, dicom_id in enumerate(images)}
+    categories = {name: number for number, name in enumerate(sorted({row["category_name"] for row in rows}))}
+    content = {
+        "images": [
+            {
+                "id": numbers[dicom_id],
+                "file_name": f"{dicom_id}.jpg",
+                "path": row["path"],
+                "width": row["image_width"],
+                "height": row["image_height"],
+            }
+            for dicom_id, row in images.items()
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": numbers[row["dicom_id"]],
+                "category_id": categories[row["category_name"]],
+                "bbox": [row[side] for side in "xywh"],
+                "label_text": row["label_text"],
+            }
+            | ({"split": row["split"]} if "split" in row else {})
+            for number, row in enumerate(rows)
+        ],
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+    }
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")

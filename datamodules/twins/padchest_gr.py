@@ -1,0 +1,156 @@
+"""Write a synthetic dataset in the layout of PadChest-GR, quirks included."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from datamodules.records import Box
+from datamodules.twins.folder import check_count, twin_folder
+from datamodules.twins.studies import TwinFinding, TwinStudy, make_study, study_plan
+from datamodules.workers import run_all
+
+REPORTS = "grounded_reports_20240819.json"
+IMAGES = "PadChest_GR"
+_SPLIT = {"train": "train", "val": "validation", "test": "test"}
+_JITTER = 0.012  # standard deviation of a second reader's box edges, in shares of the image
+_COLUMNS = (
+    "StudyID", "ImageID", "PatientID", "split", "label", "label_group", "boxes_count", "prior_imageID",
+    "PatientSex_DICOM", "PatientAge", "sentence_en", "sentence_es",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Written:
+    """One study: its entry in the JSON and its rows of the master table, still without split and prior image."""
+
+    entry: dict[str, Any]
+    rows: list[dict[str, Any]]
+    patient: str
+
+
+def write(
+    folder: str | Path,
+    studies: int,
+    seed: int,
+    difficulty: float = 0.5,
+    workers: int | None = None,
+    *,
+    size: int | None = None,
+    zipped: bool = False,
+) -> None:
+    """Write a twin of PadChest-GR: reports as JSON, a master table, 16-bit PNG images.
+
+    Args:
+        folder: Where to; it must be empty, absent, or hold the same twin already.
+        studies: How many studies (one image each).
+        seed: Which ones.
+        difficulty: 0 (plain) to 1 (faint findings, much noise).
+        workers: Processes that draw; one per core by default.
+        size: Longest side of the images in pixels; drawn per study by default.
+        zipped: Whether the master table comes as `master_table.csv.zip`.
+
+    Raises:
+        DataError: The folder holds something else.
+    """
+    check_count(studies)
+    arguments = {
+        "format": "padchest-gr", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size,
+        "zipped": zipped,
+    }  # fmt: skip
+    with twin_folder(Path(folder), arguments) as partial:
+        if partial is None:
+            return
+        (partial / IMAGES).mkdir()
+        jobs = [(str(partial / IMAGES), index, seed, difficulty, size) for index in range(studies)]
+        written = run_all(_write_study, jobs, workers, "writing studies")
+        splits = [split for _, _, split in study_plan(studies, seed)]
+        reports = json.dumps([study.entry for study in written], ensure_ascii=False, indent=1)
+        (partial / REPORTS).write_text(reports, encoding="utf-8")
+        _write_master(partial, _master_rows(written, splits), zipped)
+
+
+def _write_study(folder: str, index: int, seed: int, difficulty: float, size: int | None) -> _Written:
+    study = make_study(index, seed, difficulty, size)
+    digits = str(int(hashlib.sha256(f"{seed}/{index}".encode()).hexdigest(), 16))
+    study_id = f"{digits[:22]}{study.study_id}"
+    image_id = f"{study_id}_{digits[22:24]}-{digits[24:27]}-{digits[27:30]}.png"
+    Image.fromarray(study.image).save(Path(folder) / image_id, compress_level=1)
+    rng = np.random.default_rng([seed & 0xFFFFFFFF, index, 1])
+    findings = [_finding(finding, rng) for finding in study.findings]
+    rows = [row for finding in study.findings for row in _rows(study, finding, rng)]
+    ids = {"StudyID": study_id, "ImageID": image_id}
+    return _Written({**ids, "findings": findings}, [{**ids, **row} for row in rows], study.patient_id)
+
+
+def _finding(finding: TwinFinding, rng: np.random.Generator) -> dict[str, Any]:
+    entry = {
+        "sentence_en": finding.sentence_en,
+        "sentence_es": finding.sentence_es,
+        "abnormal": finding.abnormal,
+    }
+    if not finding.abnormal and rng.random() < 0.8:
+        return entry  # most normal findings come without the keys below
+    second = [_second_reader(box, rng) for box in finding.boxes]
+    return entry | {
+        "boxes": [list(box) for box in finding.boxes],
+        "extra_boxes": second if rng.random() < 0.8 else [],
+        "labels": list(finding.labels),
+        "locations": list(finding.locations),
+        "progression": None,
+    }
+
+
+def _second_reader(box: Box, rng: np.random.Generator) -> list[float]:
+    """Return a box as another reader would have drawn it."""
+    x1, y1, x2, y2 = np.clip(np.asarray(box) + rng.normal(0, _JITTER, 4), 0, 1)
+    return [float(min(x1, x2)), float(min(y1, y2)), float(max(x1, x2)), float(max(y1, y2))]
+
+
+def _rows(study: TwinStudy, finding: TwinFinding, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Return the rows of the master table for one finding: one per label, the sentence repeated."""
+    return [
+        {
+            "PatientID": study.patient_id,
+            "label": label,
+            "label_group": label if finding.abnormal else "Normal",
+            "boxes_count": len(finding.boxes),
+            "PatientSex_DICOM": study.sex,
+            "PatientAge": float(study.age) if rng.random() < 0.97 else None,  # NaN in a few rows, not in whole studies
+            "sentence_en": finding.sentence_en,
+            "sentence_es": finding.sentence_es,
+        }
+        for label in finding.labels or ("Normal",)
+    ]
+
+
+def _master_rows(written: list[_Written], splits: list[str]) -> list[dict[str, Any]]:
+    """Return all rows of the master table, with the split and the patient's previous image."""
+    rows = []
+    previous: dict[str, str] = {}
+    for study, split in zip(written, splits, strict=True):
+        known = {"split": _SPLIT[split], "prior_imageID": previous.get(study.patient)}
+        rows += [row | known for row in study.rows]
+        previous[study.patient] = study.entry["ImageID"]
+    return rows
+
+
+def _write_master(folder: Path, rows: list[dict[str, Any]], zipped: bool) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)  # None becomes an empty cell, which is how a NaN looks in this table
+    if not zipped:
+        (folder / "master_table.csv").write_text(text.getvalue(), encoding="utf-8")
+        return
+    with zipfile.ZipFile(folder / "master_table.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("master_table.csv"), text.getvalue())

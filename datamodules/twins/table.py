@@ -1,0 +1,113 @@
+"""Write a synthetic dataset as someone's own table, in each of the forms that `PhraseTable` takes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from datamodules.sources.grouping import BoxFormat
+from datamodules.twins.folder import check_count, eight_bits, twin_folder
+from datamodules.twins.studies import make_study, study_plan
+from datamodules.workers import run_all
+
+COLUMNS = {"image": "filename", "phrase": "notes", "boxes": "regions", "patient_id": "subject", "split": "fold"}
+_SPLIT = {"train": "training", "val": "dev", "test": "test"}
+
+
+def write(
+    folder: str | Path,
+    studies: int,
+    seed: int,
+    difficulty: float = 0.5,
+    workers: int | None = None,
+    *,
+    size: int | None = None,
+    box_format: BoxFormat = "xyxy_px",
+) -> None:
+    """Write PNG images and the same table four times: `table.{csv,parquet,jsonl}` and `rows.csv`.
+
+    The columns are called `filename, notes, regions, subject, fold` (`COLUMNS` maps them) and stand among others.
+    `rows.csv` has a box per row in columns `x, y, w, h` in pixels and semicolons between its cells.
+
+    Args:
+        folder: Where to; it must be empty, absent, or hold the same twin already.
+        studies: How many studies (one image each).
+        seed: Which ones.
+        difficulty: 0 (plain) to 1 (faint findings, much noise).
+        workers: Processes that draw; one per core by default.
+        size: Longest side of the images in pixels; drawn per study by default.
+        box_format: The convention of `regions`.
+
+    Raises:
+        DataError: The folder holds something else.
+    """
+    check_count(studies)
+    arguments = {
+        "format": "table", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size,
+        "box_format": box_format,
+    }  # fmt: skip
+    with twin_folder(Path(folder), arguments) as partial:
+        if partial is None:
+            return
+        (partial / "images").mkdir()
+        plans = study_plan(studies, seed)
+        jobs = [(str(partial), index, split, seed, difficulty, size, box_format) for index, _, split in plans]
+        phrases = [row for rows in run_all(_write_study, jobs, workers, "writing studies") for row in rows]
+        rows = [{key: value for key, value in row.items() if key != "pixels"} for row in phrases]
+        _write_csv(partial / "table.csv", [row | {"regions": json.dumps(row["regions"])} for row in rows])
+        _write_csv(partial / "rows.csv", [one for row in phrases for one in _box_rows(row)], delimiter=";")
+        pq.write_table(pa.Table.from_pylist(rows), partial / "table.parquet")
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (partial / "table.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def _write_study(
+    folder: str, index: int, split: str, seed: int, difficulty: float, size: int | None, box_format: str
+) -> list[dict[str, Any]]:
+    study = make_study(index, seed, difficulty, size)
+    name = f"images/{index:06d}.png"
+    Image.fromarray(eight_bits(study.image)).save(Path(folder) / name, compress_level=1)
+    height, width = study.image.shape
+    return [
+        {
+            "id": f"{index}-{number}",
+            "filename": name,
+            "notes": finding.sentence_en,
+            "regions": [_in_format(box, box_format, height, width) for box in finding.boxes],
+            "subject": study.patient_id,
+            "fold": _SPLIT[split],
+            "pixels": [_in_format(box, "xywh_px", height, width) for box in finding.boxes],
+        }
+        for number, finding in enumerate(study.findings)
+    ]
+
+
+def _in_format(box: tuple[float, float, float, float], box_format: str, height: int, width: int) -> list[float]:
+    """Convert a box from xyxy in [0, 1]."""
+    shape, _, unit = box_format.partition("_")
+    sx, sy = (width, height) if unit == "px" else (1, 1)
+    x1, y1, x2, y2 = box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy
+    if shape == "xywh":
+        return [x1, y1, x2 - x1, y2 - y1]
+    if shape == "cxcywh":
+        return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+    return [x1, y1, x2, y2]
+
+
+def _box_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a phrase as one row per box; one row with empty cells where it has none."""
+    plain = {key: value for key, value in row.items() if key not in ("regions", "pixels")}
+    return [plain | dict(zip("xywh", box, strict=True)) for box in row["pixels"] or [[None] * 4]]
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
