@@ -45,8 +45,12 @@ def _look_up(table: Array, y: Array) -> Array:
 
 def smooth(value: Array, width: float) -> Array:
     """0 below -width, 1 above +width, a cubic step between."""
-    t = np.clip(value * (0.5 / width) + 0.5, 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
+    t = np.asarray(value * np.float32(0.5 / width) + np.float32(0.5), dtype=np.float32)
+    np.clip(t, 0, 1, out=t)
+    step = np.float32(3) - 2 * t
+    step *= t
+    step *= t
+    return step
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,47 +107,80 @@ class Anatomy:
 
     def dome(self, x: Array) -> Array:
         """y of the diaphragm at x, either side."""
-        top = np.where(x > 0, self.domes[1], self.domes[0])
-        t = (np.abs(x) / self.wide - 0.27) * (1 / 0.34)
-        return np.asarray(top + 0.1 * t * t * np.abs(t) + 0.05 * t * t, dtype=np.float32)
+        top = np.where(x > 0, np.float32(self.domes[1]), np.float32(self.domes[0]))
+        t = (np.abs(x) * np.float32(1 / self.wide) - np.float32(0.27)) * np.float32(1 / 0.34)
+        t2 = t * t
+        return np.asarray(top + t2 * (np.float32(0.06) + np.float32(0.1) * np.abs(t)), dtype=np.float32)
 
     def cardiac(self, x: Array, y: Array, size: float | None = None) -> Array:
-        """1 minus the elliptic radius: positive inside the heart."""
+        """1 minus the elliptic radius of ventricles, right atrium and pulmonary trunk: positive inside the heart."""
         grown, shift, tilt = self.heart
         k = np.float32((grown if size is None else size) * self.wide)
         c, s = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
-        dx, dy = x - np.float32(0.085 * k + shift), y - np.float32(max(self.domes) - 0.235)
-        ventricle = np.hypot((c * dx + s * dy) / (0.255 * k), (c * dy - s * dx) / (0.185 * k))
-        atrium = np.hypot((x - np.float32(shift - 0.035 * k)) / (0.15 * k), (dy + 0.02) / (0.2 * k))
-        return 1 - np.minimum(ventricle, atrium)
+        base = y - np.float32(max(self.domes) - 0.21)
+        dx = x - np.float32(0.105 * k + shift)
+        ventricle = ((c * dx + s * base) / (0.275 * k)) ** 2 + ((c * base - s * dx) / (0.2 * k)) ** 2
+        atrium = ((x - np.float32(shift - 0.02 * k)) / (0.165 * k)) ** 2 + ((base + 0.01) / (0.22 * k)) ** 2
+        trunk = ((x - np.float32(shift + 0.055 * k)) / (0.115 * k)) ** 2 + ((base + np.float32(0.2 * k)) / (0.21 * k)) ** 2
+        return 1 - np.sqrt(np.minimum(np.minimum(ventricle, atrium), trunk))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Body coordinates of every pixel of an image of (height, width), and the fields that several painters need."""
+    """Body coordinates of the pixels of an image of (height, width), or of a window of it, and fields many painters need.
+
+    Attributes:
+        body: Whose.
+        height: Of the whole image, in pixels.
+        width: Of the whole image.
+        window: Rows and columns (first, end, first, end) that are looked at; None for all.
+    """
 
     body: Anatomy
     height: int
     width: int
+    window: tuple[int, int, int, int] | None = None
+
+    @property
+    def unit(self) -> float:
+        """Pixels per body unit."""
+        return max(self.height, self.width) * self.body.scale
+
+    @cached_property
+    def _pixels(self) -> tuple[Array, Array]:
+        r0, r1, c0, c1 = self.window or (0, self.height, 0, self.width)
+        return np.arange(r0, r1, dtype=np.float32) + 0.5, np.arange(c0, c1, dtype=np.float32) + 0.5
 
     @cached_property
     def xy(self) -> tuple[Array, Array]:
-        """Body x and y, each (height, width)."""
-        body, long_side = self.body, max(self.height, self.width)
-        k = 1.0 / (long_side * body.scale)
-        px = (np.arange(self.width, dtype=np.float32) + 0.5 - body.centre[0] * self.width) * np.float32(k)
-        py = (np.arange(self.height, dtype=np.float32) + 0.5 - body.centre[1] * self.height) * np.float32(k)
+        """Body x and y of every pixel."""
+        body, (row, column) = self.body, self._pixels
+        k = np.float32(1 / self.unit)
+        px, py = (column - np.float32(body.centre[0] * self.width)) * k, (row - np.float32(body.centre[1] * self.height)) * k
         c, s = np.float32(np.cos(body.angle)), np.float32(np.sin(body.angle))
         return c * px[None] + s * py[:, None], c * py[:, None] - s * px[None] + np.float32(0.55)
+
+    @cached_property
+    def reach(self) -> Array:
+        """Distance from the midline."""
+        return np.abs(self.xy[0])
+
+    @cached_property
+    def wall(self) -> Array:
+        """Half-width of the inner chest wall."""
+        return self.body.wall(self.xy[1])
+
+    @cached_property
+    def below(self) -> Array:
+        """How far below the diaphragm; negative above it."""
+        return self.xy[1] - self.body.dome(self.xy[0])
 
     @cached_property
     def lung(self) -> Array:
         """Signed distance (body units, roughly) into the lung of this pixel's side: positive inside."""
         x, y = self.xy
-        reach = np.abs(x)
-        inner = reach - self.body.medial(y, x > 0)
-        outer = self.body.wall(y) - reach
-        return np.minimum(np.minimum(inner, outer), self.body.dome(x) - y)
+        inner = self.reach - self.body.medial(y, x > 0)
+        return np.minimum(np.minimum(inner, self.wall - self.reach), -self.below)
 
     @cached_property
     def heart(self) -> Array:
@@ -154,9 +191,15 @@ class Grid:
     def field(self) -> npt.NDArray[np.bool_]:
         """The collimated part of the image."""
         x0, y0, x1, y1 = self.body.field
-        px = (np.arange(self.width) + 0.5) / self.width
-        py = (np.arange(self.height) + 0.5) / self.height
-        return ((py > y0) & (py < y1))[:, None] & ((px > x0) & (px < x1))[None]
+        row, column = self._pixels[0] / self.height, self._pixels[1] / self.width
+        return ((row > y0) & (row < y1))[:, None] & ((column > x0) & (column < x1))[None]
+
+    def zoomed(self, box: tuple[float, float, float, float]) -> Grid:
+        """The window around a box (xyxy in [0, 1]) with a margin of a quarter of its sides."""
+        w, h = 0.25 * (box[2] - box[0]) + 0.02, 0.25 * (box[3] - box[1]) + 0.02
+        rows = max(0, int((box[1] - h) * self.height)), min(self.height, int((box[3] + h) * self.height) + 1)
+        columns = max(0, int((box[0] - w) * self.width)), min(self.width, int((box[2] + w) * self.width) + 1)
+        return Grid(self.body, self.height, self.width, (*rows, *columns))
 
 
 def sample_anatomy(person: np.random.Generator, film: np.random.Generator) -> Anatomy:
@@ -180,7 +223,7 @@ def sample_anatomy(person: np.random.Generator, film: np.random.Generator) -> An
         wide=wide,
         domes=(0.98 + low + float(film.normal(0, 0.015)), 1.02 + low + float(film.normal(0, 0.015))),
         heart=(
-            float(np.clip(0.93 + heart_base + (0.07 if view == "AP" else 0.0), 0.8, 1.06)),
+            float(np.clip(0.9 + heart_base + (0.07 if view == "AP" else 0.0), 0.78, 1.03)),
             float(film.normal(0.01, 0.02)),
             float(film.normal(0.55, 0.1)),
         ),

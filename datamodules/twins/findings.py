@@ -60,7 +60,7 @@ def _blob(grid: Grid, lesion: Lesion) -> Array:
     dx, dy = x - np.float32(n["x"]), y - np.float32(n["y"])
     c, s = np.float32(np.cos(n.get("tilt", 0.0))), np.float32(np.sin(n.get("tilt", 0.0)))
     u, v = (c * dx + s * dy) / np.float32(n["a"]), (c * dy - s * dx) / np.float32(n["b"])
-    r = np.hypot(u, v)
+    r = np.sqrt(u * u + v * v)
     rough = np.float32(n.get("rough", 0.0))
     if rough:
         phi = np.arctan2(v, u)
@@ -75,10 +75,8 @@ def _blob(grid: Grid, lesion: Lesion) -> Array:
 def _fluid(grid: Grid, lesion: Lesion) -> Array:
     """Free pleural fluid: everything in the lung space below a meniscus that rises towards the chest wall."""
     n = lesion.numbers
-    x, y = grid.xy
-    reach = np.abs(x)
-    wall = grid.body.wall(y)
-    t = np.clip((reach - 0.13) / (wall - 0.13), 0, 1)
+    y = grid.xy[1]
+    t = np.clip((grid.reach - 0.13) / (grid.wall - 0.13), 0, 1)
     level = np.float32(n["level"]) - np.float32(n["rise"]) * (t**3)
     return smooth(y - level, 0.02) * smooth(grid.lung, 0.012) * _own_side(grid, lesion)
 
@@ -86,11 +84,10 @@ def _fluid(grid: Grid, lesion: Lesion) -> Array:
 def _air(grid: Grid, lesion: Lesion) -> Array:
     """Pleural air: between the chest wall and the edge of a lung that has drawn back from it."""
     n = lesion.numbers
-    x, y = grid.xy
-    reach = np.abs(x)
+    y = grid.xy[1]
     gap = np.float32(n["gap"]) * smooth(np.float32(n["end"]) - y, 0.25)
     inner = grid.body.wall((y - np.float32(n["drop"])) / (1 - np.float32(n["drop"]))) - gap
-    return smooth(reach - inner, 0.008) * smooth(grid.lung, 0.01) * smooth(np.float32(n["end"]) - y, 0.04) * _own_side(grid, lesion)
+    return smooth(grid.reach - inner, 0.008) * smooth(grid.lung, 0.01) * smooth(np.float32(n["end"]) - y, 0.04) * _own_side(grid, lesion)
 
 
 def _rind(grid: Grid, lesion: Lesion) -> Array:
@@ -99,7 +96,7 @@ def _rind(grid: Grid, lesion: Lesion) -> Array:
     y = grid.xy[1]
     middle, half = (n["top"] + n["end"]) / 2, (n["end"] - n["top"]) / 2
     along = np.sqrt(np.clip(1 - ((y - np.float32(middle)) / np.float32(half)) ** 2, 0, 1))
-    depth = grid.body.wall(y) - np.abs(grid.xy[0])
+    depth = grid.wall - grid.reach
     return smooth(np.float32(n["thick"]) * along - depth, 0.008) * (along > 0) * smooth(grid.lung, 0.012) * _own_side(grid, lesion)
 
 
@@ -349,12 +346,12 @@ KINDS: dict[str, Kind] = {
     "mass": Kind(1.0, 0.36, "solid", _mass),
     "atelectasis": Kind(1.1, 0.24, "solid", _atelectasis),
     "interstitial pattern": Kind(1.1, 0.26, "net", _interstitial),
-    "fibrosis": Kind(0.9, 0.36, "streaks", _fibrosis),
+    "fibrosis": Kind(0.9, 0.36, "lines", _fibrosis),
     "pleural thickening": Kind(1.0, 0.34, "solid", _thickening),
     "calcified granuloma": Kind(0.9, 0.75, "solid", _granuloma),
     "cavitation": Kind(0.7, 0.36, "ring", _cavity),
     "bulla": Kind(0.7, -0.14, "bubble", _bulla),
-    "bronchiectasis": Kind(0.7, 0.3, "rings", _bronchiectasis),
+    "bronchiectasis": Kind(0.7, 0.3, "lines", _bronchiectasis),
     "hilar enlargement": Kind(0.6, 0.36, "solid", _hilum),
     "rib fracture": Kind(0.7, 0.42, "solid", _fracture),
     "pacemaker": Kind(0.7, 1.0, "metal", _pacemaker),
