@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medvl.geometry import AxisTransform
 
+LINEAR: NDArray[np.float32] = np.linspace(0, 1, 256, dtype=np.float32)
 SIDES = {"left": "right", "izquierdo": "derecho", "izquierda": "derecha"}
 SIDES |= {f"{left}s": f"{right}s" for left, right in list(SIDES.items()) if left != "left"}
 SIDES |= {right: left for left, right in list(SIDES.items())}
@@ -126,16 +128,19 @@ class GroundingAugment:
             transform = AxisTransform.letterbox(source, target)
         return Shot(transform.mirrored() if mirrored else transform, mirrored)
 
-    def expose(self, rng: np.random.Generator, image: Tensor, valid: Tensor) -> Tensor:
-        """Vary the grey values of `image` `(1, H, W)` in [0, 1]; padding (`valid` False) stays zero."""
+    def tone(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Draw a grey curve: for each of the 256 grey values what it becomes, in [0, 1]."""
         gamma = (1 + self.gamma) ** rng.uniform(-1, 1)
         contrast = (1 + self.contrast) ** rng.uniform(-1, 1)
         offset = 0.5 - 0.5 * contrast + rng.uniform(-1, 1) * self.brightness
-        image = image.clamp(0, 1).pow(gamma).mul_(contrast).add_(offset)
-        if self.noise:
-            grain = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
-            image.add_(grain, alpha=rng.uniform(0, self.noise))
-        return image.clamp_(0, 1).mul_(valid)
+        curve: NDArray[np.float32] = np.clip(LINEAR**gamma * contrast + offset, 0, 1).astype(np.float32)
+        return curve
+
+    def grain(self, rng: np.random.Generator, image: Tensor, valid: Tensor) -> Tensor:
+        """Add noise to `image` `(1, H, W)` in [0, 1], in place; padding (`valid` `(H, W)` False) stays zero."""
+        deviation = rng.uniform(0, self.noise)
+        noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
+        return image.add_(noise, alpha=deviation).clamp_(0, 1).mul_(valid)
 
     def _crop(self, rng: np.random.Generator, source: tuple[int, int], target: tuple[int, int]) -> AxisTransform:
         fit = min(t / s for s, t in zip(source, target, strict=True)) / rng.uniform(*self.scale)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.augment import GroundingAugment, swap_sides
+from datamodules.augment import LINEAR, GroundingAugment, swap_sides
 from datamodules.batches import GroundingBatch
 from datamodules.packing import Chunk, Draw
 from datamodules.pixels import Pixels
@@ -94,14 +94,15 @@ class PhraseDataset(Dataset[GroundingBatch]):
         rng = np.random.default_rng([self.seed, epoch, image_id])
         grey, size = self.pixels(self.records[chunk[0]].path)
         target = (self.image_size, self.image_size)
-        transform, mirrored = AxisTransform.letterbox(size, target), False
+        transform, mirrored, tone = AxisTransform.letterbox(size, target), False, LINEAR
         if self.augment is not None:
             # Framed for all sentences of the image, so that a view does not depend on how they were packed.
             transform, mirrored = self.augment.frame(rng, size, target, gold, wording)
+            tone = self.augment.tone(rng)
         cached = AxisTransform.resize((grey.shape[0], grey.shape[1]), size).then(transform)
-        image, valid = cached.warp(torch.from_numpy(grey.astype(np.float32)[None]).div_(255))
+        image, valid = cached.warp(torch.from_numpy(tone[grey][None]))
         if self.augment is not None:
-            image = self.augment.expose(rng, image, valid)
+            image = self.augment.grain(rng, image, valid)
         counts = [len(self.records[pair].boxes) for pair in group]
         mapped = torch.split(transform.boxes(gold).clamp_(0, 1), counts)
         places = [group.index(pair) for pair in chunk]

@@ -48,30 +48,34 @@ def test_crops_never_lose_a_box() -> None:
 
 def test_same_generator_same_view() -> None:
     augment = GroundingAugment(mirror=0.5)
-    image = torch.rand(1, 16, 16)
     valid = torch.ones(16, 16, dtype=torch.bool)
 
-    def draw(*seed: int) -> tuple[AxisTransform, torch.Tensor]:
+    def draw(*seed: int) -> tuple[AxisTransform, bytes, bytes]:
         rng = np.random.default_rng(list(seed))
         shot = augment.frame(rng, (20, 30), (16, 16), torch.empty(0, 4))
-        return shot.transform, augment.expose(rng, image, valid)
+        tone = augment.tone(rng)
+        return shot.transform, tone.tobytes(), augment.grain(rng, torch.zeros(1, 16, 16), valid).numpy().tobytes()
 
     first, again, other = draw(0, 1, 5), draw(0, 1, 5), draw(0, 2, 5)
-    assert first[0] == again[0]
-    assert torch.equal(first[1], again[1])
-    assert first[0] != other[0]
-    assert not torch.equal(first[1], other[1])
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))
 
 
-def test_exposure_stays_in_range_and_leaves_padding_black() -> None:
+def test_tones_rise_and_grain_leaves_padding_black() -> None:
     augment = GroundingAugment(brightness=0.5, contrast=1.0, gamma=1.0, noise=0.3)
     valid = torch.zeros(16, 16, dtype=torch.bool)
     valid[:, :9] = True
     for seed in range(20):
-        image = augment.expose(np.random.default_rng(seed), torch.rand(1, 16, 16), valid)
-        assert image.min() >= 0
-        assert image.max() <= 1
+        rng = np.random.default_rng(seed)
+        tone = augment.tone(rng)
+        assert tone.dtype == np.float32
+        assert (np.diff(tone) >= 0).all()
+        assert 0 <= tone[0] <= tone[-1] <= 1
+        image = augment.grain(rng, torch.rand(1, 16, 16), valid)
+        assert 0 <= image.min() <= image.max() <= 1
         assert not image[:, ~valid].any()
+    plain = GroundingAugment(brightness=0, contrast=0, gamma=0).tone(np.random.default_rng(0))
+    np.testing.assert_allclose(plain, np.arange(256) / 255, atol=1e-6)
 
 
 def test_mirror_only_where_every_phrase_can_follow() -> None:
