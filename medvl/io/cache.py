@@ -276,6 +276,6 @@ def _index(file: Path) -> list[dict[str, Any]] | None:
                 return None
             blob.seek(end - tail - length)
             entries: list[dict[str, Any]] = json.loads(blob.read(length))
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return None
     return entries
