@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from medvl.cli import runs
 from medvl.cli.imports import guard_imports, import_families
@@ -97,7 +97,9 @@ class MedvlCLI(LightningCLI):
         if config.run:
             return runs.empty_folder(Path(config.run))
         # Of several processes one names the folder; the recorder tells the others.
-        return runs.new_run(parent, newest=self.subcommand == "fit") if rank_zero_only.rank == 0 else parent
+        return (
+            runs.new_run(parent, newest=self.subcommand == "fit") if getattr(rank_zero_only, "rank", 0) == 0 else parent
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer around the run folder."""

@@ -179,7 +179,8 @@ def loaded(path: str) -> type | None:
 
 def descendants(base: type) -> Iterator[type]:
     """Yield the public classes below `base`."""
-    for kind in type.__subclasses__(base):
+    kinds: list[type] = type.__subclasses__(base)
+    for kind in kinds:
         if not kind.__name__.startswith("_") and not kind.__module__.startswith(("lightning", "torch.nn.modules")):
             yield kind
         yield from descendants(kind)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 
-CHATTER = ("💡 Tip", "GPU available", "TPU available", "HPU available", "`Trainer.fit` stopped", "Loaded model weights")
+CHATTER: tuple[str, ...] = (
+    "💡 Tip",
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "`Trainer.fit` stopped",
+    "Loaded model weights",
+)
 CHATTER += ("Restoring states from", "Restored all states", "Loading `train_dataloader`", "Seed set to")
 NOISE = (
     r".*does not have many workers.*",

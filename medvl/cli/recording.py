@@ -103,7 +103,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             raise CheckpointError("the checkpoint is damaged (its checksum differs)", where=str(path))
         return load_primitives(Path(path), map_location or "cpu")
 
-    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+    def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint and its checksum."""
         super().remove_checkpoint(path)
         sidecar(Path(path)).unlink(missing_ok=True)
@@ -138,7 +138,8 @@ class RunRecorder(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Agree on the folder, then write the config there, once."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
-        trainer._default_root_dir = str(self.folder)  # what `trainer.default_root_dir` answers on every rank
+        # What `trainer.default_root_dir` answers; the property has no setter.
+        trainer._default_root_dir = str(self.folder)  # type: ignore[attr-defined]
         if trainer.is_global_zero and not self.written:
             write_newest(self.folder, self.stage, self.config)
         self.written = True

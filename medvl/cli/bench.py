@@ -1,0 +1,84 @@
+"""`medvl bench`: runs `benchmarks/<name>.py` and prints ours beside its peers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import medvl
+from medvl.cli.plain import Parser
+from medvl.errors import ConfigError, nearest
+
+ROOT = Path(medvl.__file__).resolve().parent.parent
+FOLDER = ROOT / "benchmarks"
+
+
+def run(words: list[str]) -> int:
+    """Run the named benchmarks; without a name, list them with what was last measured."""
+    parser = Parser(prog="medvl bench", description="Re-measure the project's claims beside their peers.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="see `medvl bench`; `all` for every one")
+    names: list[str] = parser.parse_args(words).names
+    known = benchmarks()
+    for name in names:
+        if name not in known and name != "all":
+            raise ConfigError(f"no benchmark {name!r}", hint=nearest(name, known), command="medvl bench")
+    for name in known if "all" in names else names:
+        print(f"{name} ...", flush=True)
+        measure(known[name])
+    print_results(names if names and "all" not in names else list(known))
+    return 0
+
+
+def benchmarks() -> dict[str, Path]:
+    """Return the benchmarks of this checkout by name, hyphens for underscores.
+
+    Raises:
+        ConfigError: This is an installed package without them.
+    """
+    if not FOLDER.is_dir():
+        raise ConfigError("benchmarks come with a checkout only", where=str(FOLDER), hint="git clone, then make setup")
+    files = sorted(path for path in FOLDER.glob("*.py") if "\ndef run(" in path.read_text(encoding="utf-8"))
+    return {path.stem.replace("_", "-"): path for path in files}
+
+
+def measure(path: Path) -> None:
+    """Call `run()` of one benchmark, which writes `benchmarks/results/<name>.json`."""
+    for folder in (str(ROOT), str(FOLDER)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    spec = spec_from_file_location(f"benchmarks.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError("cannot load the benchmark", where=str(path))
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # worker processes find their functions by this name
+    spec.loader.exec_module(module)
+    module.run()
+
+
+def print_results(names: list[str]) -> None:
+    """Print the last results of these benchmarks."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("benchmark", "unit", "ours", "peers", "ratio", "machine", "commit")
+    for name in names:
+        path = FOLDER / "results" / f"{name}.json"
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        peers = "\n".join(f"{peer} {number(value)}" for peer, value in result.get("peers", {}).items())
+        cells = [number(result.get("ours")), peers, number(result.get("ratio"))]
+        table.add_row(name, result.get("unit", "not measured yet"), *cells, *_where(result))
+    Console().print(table)
+
+
+def number(value: Any) -> str:
+    """Return a figure as it is read in a table."""
+    return f"{value:.3g}" if isinstance(value, int | float) else str(value or "")
+
+
+def _where(result: dict[str, Any]) -> tuple[str, str]:
+    machine = result.get("machine", "")
+    text = ", ".join(str(part) for part in machine.values()) if isinstance(machine, dict) else str(machine)
+    return text, str(result.get("commit", ""))[:9]

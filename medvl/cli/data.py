@@ -1,0 +1,183 @@
+"""`medvl data list|twin|check|convert|show`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datamodules.catalog import SOURCES
+from datamodules.twins import TWINS
+from medvl.cli.plain import Parser, add_options
+from medvl.errors import DataError
+
+if TYPE_CHECKING:
+    from datamodules.check import Report
+    from datamodules.sources.base import PhraseSource
+
+TWIN_COMMON = {"folder", "studies", "seed", "difficulty", "workers"}
+
+
+def run(words: list[str]) -> int:
+    """Run one `medvl data` command."""
+    # The formats' own options come from their constructors, which are imported only when one is named.
+    parser, commands = build_parser()
+    found, _ = parser.parse_known_args(words)
+    if "format" in found:
+        target = load(TWINS[found.format] if found.command == "twin" else SOURCES[found.format].class_path)
+        add_options(commands[found.command], target, TWIN_COMMON if found.command == "twin" else {"root"})
+    found, rest = parser.parse_known_args(words)
+    if rest:
+        commands[found.command].unknown(rest[0])
+    given = vars(found)
+    command: Callable[..., int] = given.pop("run")
+    given.pop("command")
+    return command(**given)
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser and those of its commands, by name."""
+    parser = Parser(prog="medvl data", description="Data sets on disk and their synthetic twins.")
+    add = parser.add_subparsers(dest="command", required=True, metavar="list|twin|check|convert|show").add_parser
+    commands = {
+        "list": add("list", help="the formats that medvl reads"),
+        "twin": add("twin", help="write a synthetic data set in a format's exact layout"),
+        "check": add("check", help="find everything wrong before training does"),
+        "convert": add("convert", help="shrink the images once, into the cache that training reads"),
+        "show": add("show", help="draw images with their phrases and boxes"),
+    }
+    for name, function in (("list", show_list), ("twin", twin), ("check", check), ("convert", convert), ("show", show)):
+        commands[name].set_defaults(run=function)
+    _twin_arguments(commands["twin"])
+    for name in ("check", "convert", "show"):
+        commands[name].add_argument("format", choices=list(SOURCES), help="see `medvl data list`")
+        commands[name].add_argument("root", help="its folder; for `table` the table file")
+    commands["check"].add_argument("--queries", type=int, help="count sentences with more boxes than this")
+    commands["check"].add_argument("--output", type=Path, help="write the unusable rows to this quarantine list")
+    commands["check"].add_argument("--no-decode", dest="decode", action="store_false", help="leave the pixels unread")
+    commands["convert"].add_argument("--size", type=int, default=640, help="the image_size to train with")
+    commands["show"].add_argument("--output", type=Path, default=Path("data.png"), help="picture to write")
+    commands["show"].add_argument("--only", choices=("train", "val", "test"), help="a single split")
+    commands["show"].add_argument("--n", type=int, default=9, help="how many phrases")
+    return parser, commands
+
+
+def _twin_arguments(parser: Parser) -> None:
+    parser.add_argument("format", choices=list(TWINS))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--studies", type=int, default=400, help="how many studies")
+    parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--difficulty", type=float, default=0.5, help="0 plain to 1 faint")
+    parser.add_argument("--workers", type=int, help="processes that draw; one per core by default")
+
+
+def load(path: str) -> Callable[..., Any]:
+    """Import `module.name`."""
+    module, _, name = path.rpartition(".")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
+
+
+def show_list() -> int:
+    """Print the formats."""
+    for name, source in SOURCES.items():
+        print(f"{name:<12} {source.description}\n{'':<12} licence: {source.licence}\n{'':<12} obtain:  {source.obtain}")
+    print(f"\ntwins: {', '.join(TWINS)}")
+    return 0
+
+
+def twin(format: str, folder: Path, studies: int, **options: Any) -> int:
+    """Write a twin."""
+    load(TWINS[format])(folder, studies, **options)
+    source = format.removesuffix("-0.1")
+    root = folder / "table.csv" if source == "table" else folder
+    print(f"{folder}: {studies} studies  next: medvl data check {source} {root}")
+    return 0
+
+
+def check(format: str, root: str, queries: int | None, output: Path | None, decode: bool, **options: Any) -> int:
+    """Print everything wrong with a data set; 1 if a row cannot be used."""
+    from datamodules.check import check_source, write_quarantine
+
+    report = check_source(_source(format, root, options), decode=decode, max_boxes=queries)
+    print_report(report)
+    if output:
+        written = write_quarantine(output, report.problems)
+        print(f"{output}: {written} rows to leave out  next: medvl fit ... --data.source.quarantine {output}")
+    elif report.fatal:
+        print("next: mend these rows, or list them with --output quarantine.jsonl and leave them out")
+    return int(bool(report.fatal))
+
+
+def print_report(report: Report) -> None:
+    """Print the counts and a table of the problems by code, each with its first place."""
+    from rich.console import Console
+    from rich.table import Table
+
+    print(", ".join(f"{n} {name}" for name, n in report.counts.items() if not name.startswith("problem/")))
+    if not report.problems:
+        print("no problem found")
+        return
+    table = Table("problem", "rows", "unusable", "first at", "what")
+    counts = Counter(problem.code for problem in report.problems)
+    firsts = {problem.code: problem for problem in reversed(report.problems)}
+    for code, count in counts.most_common():
+        first = firsts[code]
+        table.add_row(code, str(count), "yes" if first.fatal else "no", first.where, first.message)
+    Console().print(table)
+
+
+def convert(format: str, root: str, size: int, **options: Any) -> int:
+    """Fill the image cache that `fit` with the same image size reads."""
+    from datamodules.pixels import Pixels
+    from datamodules.records import SPLITS
+    from medvl.io.cache import cache_root
+    from medvl.io.image import WINDOW
+
+    source = _source(format, root, options)
+    records, start = source.load().records, time.perf_counter()
+    pixels = Pixels(source.root, size, WINDOW, "disk")
+    unreadable: dict[str, str] = {}
+    for split in SPLITS:  # one cache per split, as the datamodule asks for them
+        if paths := list(dict.fromkeys(record.path for record in records if record.split == split)):
+            unreadable |= pixels.prepare(paths)
+    count = len({record.path for record in records}) - len(unreadable)
+    print(f"{count} images in {time.perf_counter() - start:.1f} s in {cache_root()}")
+    for path, reason in list(unreadable.items())[:5]:
+        print(f"  unreadable: {path}: {reason}")
+    return int(bool(unreadable))
+
+
+def show(format: str, root: str, output: Path, only: str | None, n: int, **options: Any) -> int:
+    """Draw `n` phrases of different images, those with boxes first."""
+    from medvl.io.image import read_image
+    from medvl.viz.overlay import caption, draw_boxes, grid
+
+    source = _source(format, root, options)
+    records = [record for record in source.load().records if only in (None, record.split)]
+    if not records:
+        raise DataError(f"no usable row in split {only}", where=root)
+    order = sorted(records, key=lambda record: not record.boxes)
+    chosen = list({record.path: record for record in reversed(order)}.values())[::-1]
+    chosen = sorted(chosen, key=lambda record: not record.boxes)[:n]
+    panels = []
+    for record in chosen:
+        pixels, (height, width) = read_image(source.path_of(record), size=480)
+        gold = [(a * width, b * height, c * width, d * height) for a, b, c, d in record.boxes]
+        panels.append(caption(draw_boxes(pixels, gold, scale=max(pixels.shape) / max(height, width)), record.phrase))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    grid(panels).save(output)
+    print(output)
+    return 0
+
+
+def _source(format: str, root: str, options: dict[str, Any]) -> PhraseSource:
+    if not Path(root).exists():
+        raise DataError(
+            "no such data set", where=root, command=f"medvl data twin {format} FOLDER writes a synthetic one"
+        )
+    source: PhraseSource = load(SOURCES[format].class_path)(root, **options)
+    return source
