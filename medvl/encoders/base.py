@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -52,10 +53,14 @@ class TextEncoder(nn.Module, ABC):
 
     Attributes:
         width: Channels `C` of the features.
+        max_length: Tokens read of each text.
+        truncated: How many texts were longer than that so far, and lost their end.
     """
 
     width: int
     ndim: int = 1
+    max_length: int
+    truncated: int = 0
 
     @abstractmethod
     def tokenize(self, texts: list[str]) -> dict[str, Tensor]:
@@ -64,6 +69,14 @@ class TextEncoder(nn.Module, ABC):
     @abstractmethod
     def encode(self, **tokens: Tensor) -> Features:
         """Encode what `tokenize` returned; tensors only, so that it can be exported and compiled."""
+
+    def note_cut(self, texts: int) -> None:
+        """Count texts that were cut off, and warn the first time, without showing them."""
+        if texts and not self.truncated:
+            warnings.warn(
+                f"a text is longer than max_length={self.max_length} tokens; its end is not read", stacklevel=3
+            )
+        self.truncated += texts
 
     def forward(self, texts: list[str]) -> Features:
         """Tokenize and encode `texts`."""

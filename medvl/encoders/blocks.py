@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,9 +35,28 @@ def grid_mask(valid: Tensor | None, batch: int, grid: tuple[int, int], stride: i
     return mask | (empty & (torch.arange(mask.shape[1], device=mask.device) == 0))
 
 
-def blank(image: Tensor, valid: Tensor | None) -> Tensor:
-    """Set padding pixels of a normalised `(B, C, H, W)` image to 0, so that what was padded with cannot matter."""
-    return image if valid is None else image * valid[:, None].to(image.dtype)
+class Normalise(nn.Module):
+    """Fits channels, subtracts a mean and divides by a deviation; padding becomes 0, so its value cannot matter.
+
+    Args:
+        mean: One value per channel, or one for all.
+        std: Likewise.
+        channels: What the network takes: a grey image is repeated, a colour image averaged.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        for name, values in (("mean", mean), ("std", std)):
+            fitted = list(values) if len(values) == channels else [sum(values) / len(values)] * channels
+            self.register_buffer(name, torch.tensor(fitted)[:, None, None])
+
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Map `(B, 1|3, H, W)` in [0, 1] to `(B, channels, H, W)`; `valid` is `(B, H, W)`."""
+        if image.shape[1] != self.channels:
+            image = image.mean(dim=1, keepdim=True).expand(-1, self.channels, -1, -1)
+        x = (image - self.get_buffer("mean")) / self.get_buffer("std")
+        return x if valid is None else x * valid[:, None].to(x.dtype)
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -9,23 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
-from medvl.encoders.blocks import Block, FourierPositions, blank, grid_mask, masked_mean
+from medvl.encoders.blocks import Block, FourierPositions, Normalise, grid_mask, masked_mean
 from medvl.encoders.hashing import START, pieces, split_words
 
-
-class _GreyEncoder(ImageEncoder):
-    """Reads grey images: averages colour channels and normalises by two fixed buffers."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.register_buffer("mean", torch.tensor(0.5))
-        self.register_buffer("std", torch.tensor(0.25))
-
-    def normalise(self, image: Tensor, valid: Tensor | None) -> Tensor:
-        """Return `(B, 1, H, W)` with padding at 0."""
-        grey = image.mean(dim=1, keepdim=True)
-        return blank((grey - self.get_buffer("mean")) / self.get_buffer("std"), valid)
+GREY = ((0.5,), (0.25,), 1)  # mean, deviation and channels of images in [0, 1]
 
 
 class _Residual(nn.Module):
@@ -48,7 +35,7 @@ def _down(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
 
 
-class TinyConv(_GreyEncoder):
+class TinyConv(ImageEncoder):
     """A residual CNN whose stride-8 tokens also carry what coarser levels saw.
 
     Strides 4, 8 and 16 are convolutional; self-attention over the stride-16 map gives every place the whole image; the
@@ -62,7 +49,8 @@ class TinyConv(_GreyEncoder):
     """
 
     def __init__(self, width: int = 128, depth: int = 1, context: int = 2, heads: int = 4) -> None:
-        super().__init__(width)
+        super().__init__()
+        self.width, self.normalise = width, Normalise(*GREY)
         fine, middle = width // 4, 3 * width // 8
         self.stem = nn.Conv2d(1, fine, 5, stride=2, padding=2)
         self.level4 = nn.Sequential(_down(fine, middle), *(_Residual(middle) for _ in range(depth)))
@@ -94,7 +82,7 @@ class TinyConv(_GreyEncoder):
         return attended
 
 
-class TinyViT(_GreyEncoder):
+class TinyViT(ImageEncoder):
     """A plain vision transformer (Dosovitskiy et al. 2021) with positions for any grid.
 
     Args:
@@ -105,8 +93,8 @@ class TinyViT(_GreyEncoder):
     """
 
     def __init__(self, width: int = 128, depth: int = 4, heads: int = 4, patch: int = 8) -> None:
-        super().__init__(width)
-        self.patch = patch
+        super().__init__()
+        self.width, self.patch, self.normalise = width, patch, Normalise(*GREY)
         self.embed = nn.Conv2d(1, width, patch, stride=patch)
         self.positions = FourierPositions(width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
@@ -159,10 +147,10 @@ class TinyText(TextEncoder):
     def tokenize(self, texts: list[str]) -> dict[str, Tensor]:
         """Return `words` `(B, L)`, rows into `pieces` `(U, P)`, the buckets of the batch's distinct words; 0 pads."""
         known: dict[str, int] = {START: 1}
-        rows = [
-            [known.setdefault(word, len(known) + 1) for word in (START, *split_words(text)[: self.max_length])]
-            for text in texts
-        ]
+        split = [split_words(text) for text in texts]
+        self.note_cut(sum(len(words) > self.max_length for words in split))
+        kept = [(START, *words[: self.max_length]) for words in split]
+        rows = [[known.setdefault(word, len(known) + 1) for word in words] for words in kept]
         spelled = [(0,), *(pieces(word, self.buckets) for word in known)]
         return {"words": self._padded(rows), "pieces": self._padded(spelled)}
 
