@@ -41,7 +41,7 @@ def mscxr_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def table_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the same table as `table.{csv,parquet,jsonl}` and `rows.csv`; columns as in `twins.table.COLUMNS`."""
+    """The same table as `table.{csv,parquet,jsonl}` and `rows.csv`; columns as in `twins.table.COLUMNS`."""
     folder = tmp_path_factory.mktemp("twins") / "table"
     table.write(folder, STUDIES, seed=0, size=SIZE)
     return folder
