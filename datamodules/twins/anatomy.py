@@ -1,7 +1,7 @@
 """The body behind every synthetic chest film: one coordinate frame, outlines as functions of it.
 
-Body frame: x = 0 on the midline and positive towards the patient's LEFT (the image's right); y = 0 at the lung apices and
-y = 1 at the top of an average diaphragm dome. The unit of both is that lung height.
+Body frame: x = 0 on the midline and positive towards the patient's LEFT (the image's right); y = 0 at the lung apices
+and y = 1 at the top of an average diaphragm dome. The unit of both is that lung height.
 """
 
 from __future__ import annotations
@@ -27,20 +27,37 @@ def _curve(*points: tuple[float, float]) -> Array:
 
 # Inner chest wall, mediastinal edge of each lung, and skin, as half-widths over y.
 _WALL = _curve(
-    (-0.03, 0.0), (0.0, 0.17), (0.03, 0.24), (0.1, 0.33), (0.2, 0.42), (0.4, 0.51), (0.65, 0.57), (0.95, 0.61), (1.3, 0.62)
+    (-0.03, 0.0),
+    (0.0, 0.17),
+    (0.03, 0.24),
+    (0.1, 0.33),
+    (0.2, 0.42),
+    (0.4, 0.51),
+    (0.65, 0.57),
+    (0.95, 0.61),
+    (1.3, 0.62),
 )
 _MEDIAL = {
     -1: _curve((-0.1, 0.06), (0.1, 0.085), (0.3, 0.1), (0.5, 0.105), (0.75, 0.12), (1.2, 0.12)),
     1: _curve((-0.1, 0.06), (0.1, 0.09), (0.22, 0.13), (0.32, 0.115), (0.45, 0.13), (0.75, 0.14), (1.2, 0.13)),
 }
 _SKIN = _curve(
-    (-0.55, 0.2), (-0.3, 0.2), (-0.2, 0.27), (-0.12, 0.55), (-0.03, 0.83), (0.1, 0.93), (0.3, 0.9), (0.42, 0.78), (0.7, 0.72), (1.7, 0.74)
+    (-0.6, 0.25),
+    (-0.36, 0.25),
+    (-0.22, 0.34),
+    (-0.13, 0.55),
+    (-0.04, 0.82),
+    (0.08, 0.96),
+    (0.25, 0.95),
+    (0.45, 0.8),
+    (0.7, 0.73),
+    (1.7, 0.75),
 )
 
 
 def _look_up(table: Array, y: Array) -> Array:
     index = np.clip((y - _TOP) * ((_STEPS - 1) / (_BOTTOM - _TOP)), 0, _STEPS - 1).astype(np.int32)
-    return table[index]
+    return np.asarray(table[index], dtype=np.float32)
 
 
 def smooth(value: Array, width: float) -> Array:
@@ -97,6 +114,16 @@ class Anatomy:
         """Half-width of the inner chest wall at y."""
         return _look_up(_WALL, y) * np.float32(self.wide)
 
+    def margins(self, y: float, left: bool) -> tuple[float, float]:
+        """Inner and outer half-width of one lung at a height."""
+        row = np.array([y], dtype=np.float32)
+        return float(self.medial(row, np.array([left]))[0]), float(self.wall(row)[0])
+
+    def shows(self, x: float, y: float, depth: float) -> bool:
+        """Whether a lesion at this point, `depth` long downwards, is beside the heart and above the diaphragm."""
+        at, row = np.array([x], dtype=np.float32), np.array([y], dtype=np.float32)
+        return float(self.cardiac(at, row)[0]) < -0.15 and y + depth < float(self.dome(at)[0])
+
     def medial(self, y: Array, left: npt.NDArray[np.bool_]) -> Array:
         """Half-width of the mediastinum at y, on the patient's left or right."""
         return np.where(left, _look_up(_MEDIAL[1], y), _look_up(_MEDIAL[-1], y))
@@ -106,7 +133,7 @@ class Anatomy:
         return _look_up(_SKIN, y) * np.float32(self.wide * (0.94 + 0.06 * self.stout))
 
     def dome(self, x: Array) -> Array:
-        """y of the diaphragm at x, either side."""
+        """Height y of the diaphragm at x, either side."""
         top = np.where(x > 0, np.float32(self.domes[1]), np.float32(self.domes[0]))
         t = (np.abs(x) * np.float32(1 / self.wide) - np.float32(0.27)) * np.float32(1 / 0.34)
         t2 = t * t
@@ -121,13 +148,15 @@ class Anatomy:
         dx = x - np.float32(0.105 * k + shift)
         ventricle = ((c * dx + s * base) / (0.275 * k)) ** 2 + ((c * base - s * dx) / (0.2 * k)) ** 2
         atrium = ((x - np.float32(shift - 0.02 * k)) / (0.165 * k)) ** 2 + ((base + 0.01) / (0.22 * k)) ** 2
-        trunk = ((x - np.float32(shift + 0.055 * k)) / (0.115 * k)) ** 2 + ((base + np.float32(0.2 * k)) / (0.21 * k)) ** 2
+        trunk = ((x - np.float32(shift + 0.055 * k)) / (0.115 * k)) ** 2 + (
+            (base + np.float32(0.2 * k)) / (0.21 * k)
+        ) ** 2
         return 1 - np.sqrt(np.minimum(np.minimum(ventricle, atrium), trunk))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Body coordinates of the pixels of an image of (height, width), or of a window of it, and fields many painters need.
+    """Body coordinates of the pixels of an image, or of a window of it, and fields that many painters need.
 
     Attributes:
         body: Whose.
@@ -156,7 +185,10 @@ class Grid:
         """Body x and y of every pixel."""
         body, (row, column) = self.body, self._pixels
         k = np.float32(1 / self.unit)
-        px, py = (column - np.float32(body.centre[0] * self.width)) * k, (row - np.float32(body.centre[1] * self.height)) * k
+        px, py = (
+            (column - np.float32(body.centre[0] * self.width)) * k,
+            (row - np.float32(body.centre[1] * self.height)) * k,
+        )
         c, s = np.float32(np.cos(body.angle)), np.float32(np.sin(body.angle))
         return c * px[None] + s * py[:, None], c * py[:, None] - s * px[None] + np.float32(0.55)
 
@@ -180,7 +212,7 @@ class Grid:
         """Signed distance (body units, roughly) into the lung of this pixel's side: positive inside."""
         x, y = self.xy
         inner = self.reach - self.body.medial(y, x > 0)
-        return np.minimum(np.minimum(inner, self.wall - self.reach), -self.below)
+        return np.asarray(np.minimum(np.minimum(inner, self.wall - self.reach), -self.below), dtype=np.float32)
 
     @cached_property
     def heart(self) -> Array:

@@ -27,7 +27,9 @@ def distractors(grid: Grid, rng: np.random.Generator, strokes: Strokes, out: Arr
             strokes.line([shift, shift - 0.01, shift - 0.015], [-0.55, 0.0, top], 0.006, 0.2)
     if rng.random() < (0.35 if bedside else 0.05):
         sign = -1 if rng.random() < 0.7 else 1
-        strokes.line([sign * 0.2, sign * 0.14, -0.06, -0.08], [-0.3, 0.02, 0.18, float(rng.uniform(0.4, 0.55))], 0.007, 0.25)
+        strokes.line(
+            [sign * 0.2, sign * 0.14, -0.06, -0.08], [-0.3, 0.02, 0.18, float(rng.uniform(0.4, 0.55))], 0.007, 0.25
+        )
     if rng.random() < 0.06:
         for k in range(5):
             strokes.line([-0.014, 0.014], [0.2 + 0.13 * k, 0.22 + 0.13 * k], 0.009, 0.9)

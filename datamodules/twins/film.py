@@ -69,7 +69,9 @@ def _develop(density: Array, rng: np.random.Generator) -> Array:
 
 def _expose(value: Array, grid: Grid, rng: np.random.Generator, difficulty: float) -> npt.NDArray[np.uint16]:
     """Noise, collimation and a random 12-bit window."""
-    value = value + rng.standard_normal(value.shape, dtype=np.float32) * np.float32(0.006 + 0.018 * difficulty * rng.random())
+    value = value + rng.standard_normal(value.shape, dtype=np.float32) * np.float32(
+        0.006 + 0.018 * difficulty * rng.random()
+    )
     low, high = float(rng.uniform(0, 250)), float(rng.uniform(1900, 4000))
     value *= np.float32(high - low)
     value += np.float32(low)

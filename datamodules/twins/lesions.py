@@ -6,7 +6,8 @@ import numpy as np
 
 from datamodules.twins.anatomy import Array, Grid, smooth
 from datamodules.twins.bodies import noise
-from datamodules.twins.findings import KINDS, Finding, Lesion, mask_of
+from datamodules.twins.findings import KINDS, Finding
+from datamodules.twins.shapes import Lesion, mask_of
 from datamodules.twins.strokes import Strokes
 
 
@@ -37,14 +38,33 @@ def _bubble(grid: Grid, lesion: Lesion, mask: Array, rng: np.random.Generator) -
 def _level(grid: Grid, lesion: Lesion, mask: Array, rng: np.random.Generator) -> Array:
     """Soft tissue with air over a fluid level."""
     above = smooth(np.float32(lesion.numbers["y"]) - grid.xy[1], 0.01)
-    return mask * (1 - np.float32(0.85) * smooth(np.float32(0.85) - _radius(grid, lesion), 0.08) * above)
+    return mask * (1 - np.float32(2.2) * smooth(np.float32(0.82) - _radius(grid, lesion), 0.08) * above)
 
 
 def _metal(grid: Grid, lesion: Lesion, mask: Array, rng: np.random.Generator) -> Array:
-    return mask * (np.float32(0.7) + np.float32(0.3) * smooth(np.float32(0.02) - np.abs(grid.xy[1] - np.float32(lesion.numbers["y"])), 0.01))
+    return mask * (
+        np.float32(0.7)
+        + np.float32(0.3) * smooth(np.float32(0.02) - np.abs(grid.xy[1] - np.float32(lesion.numbers["y"])), 0.01)
+    )
 
 
-_TEXTURES = {"fluffy": _fluffy, "net": _net, "ring": _ring, "bubble": _bubble, "level": _level, "metal": _metal}
+def _broken(grid: Grid, lesion: Lesion, mask: Array, rng: np.random.Generator) -> Array:
+    """Callus around a dark gap."""
+    n, (x, y) = lesion.numbers, grid.xy
+    turn = float(rng.uniform(-0.5, 0.5)) + n["tilt"]
+    across = (x - np.float32(n["x"])) * np.float32(np.cos(turn)) + (y - np.float32(n["y"])) * np.float32(np.sin(turn))
+    return mask * (1 - np.float32(1.3) * smooth(np.float32(0.012) - np.abs(across), 0.008))
+
+
+_TEXTURES = {
+    "broken": _broken,
+    "fluffy": _fluffy,
+    "net": _net,
+    "ring": _ring,
+    "bubble": _bubble,
+    "level": _level,
+    "metal": _metal,
+}
 
 
 def _shape(mask: Array) -> tuple[int, int]:
@@ -53,7 +73,10 @@ def _shape(mask: Array) -> tuple[int, int]:
 
 def _radius(grid: Grid, lesion: Lesion) -> Array:
     n, (x, y) = lesion.numbers, grid.xy
-    return np.asarray(np.hypot((x - np.float32(n["x"])) / np.float32(n["a"]), (y - np.float32(n["y"])) / np.float32(n["b"])), dtype=np.float32)
+    return np.asarray(
+        np.hypot((x - np.float32(n["x"])) / np.float32(n["a"]), (y - np.float32(n["y"])) / np.float32(n["b"])),
+        dtype=np.float32,
+    )
 
 
 def _draw_lines(kind: str, lesion: Lesion, amount: float, rng: np.random.Generator, strokes: Strokes) -> None:
@@ -74,7 +97,9 @@ def _draw_lines(kind: str, lesion: Lesion, amount: float, rng: np.random.Generat
             strokes.ring(float(x), float(y), float(rng.uniform(0.014, 0.026)), 0.009, amount)
     elif kind == "pacemaker":
         x, y = n["x"], n["y"]
-        strokes.line([x, x * 0.6, 0.05, -0.05, -0.06, 0.0, 0.14], [y - 0.05, y - 0.1, 0.12, 0.3, 0.6, 0.8, 0.9], 0.009, 0.6)
+        strokes.line(
+            [x, x * 0.6, 0.05, -0.05, -0.06, 0.0, 0.14], [y - 0.05, y - 0.1, 0.12, 0.3, 0.6, 0.8, 0.9], 0.009, 0.6
+        )
 
 
 def paint_findings(
@@ -103,7 +128,12 @@ def paint_findings(
             if kind.texture == "air":
                 dy, dx = np.gradient(mask)
                 here += np.float32(amount) * mask
-                here += np.float32(0.22 * contrast) * np.hypot(dx, dy) * smooth(window.lung - 0.025, 0.01) * np.float32(grid.unit / 130)
+                here += (
+                    np.float32(0.3 * contrast)
+                    * np.hypot(dx, dy)
+                    * smooth(window.lung - 0.025, 0.01)
+                    * np.float32(grid.unit / 130)
+                )
             elif kind.texture == "lines":
                 here += np.float32(0.3 * amount) * mask
             elif kind.texture in _TEXTURES:

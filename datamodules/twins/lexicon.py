@@ -1,4 +1,4 @@
-"""Words of the synthetic reports: nouns, adjectives and frames in English and Spanish. Grammar lives in `phrases.py`."""
+"""Words of the synthetic reports, in English and Spanish; `phrases.py` holds the grammar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ class Words:
         sizes: Key of the size adjectives.
         en_more: Adjectives of texture.
         es_more: The same in Spanish, masculine singular.
-        label: Label as tables have it.
     """
 
     en: tuple[str, ...]
@@ -31,106 +30,263 @@ class Words:
 
 WORDS: dict[str, Words] = {
     "pleural effusion": Words(
-        ("pleural effusion|pleural effusions", "effusion|effusions", "pleural fluid collection|pleural fluid collections"),
+        (
+            "pleural effusion|pleural effusions",
+            "effusion|effusions",
+            "pleural fluid collection|pleural fluid collections",
+        ),
         ("derrame pleural|derrames pleurales|m", "derrame|derrames|m"),
-        PLEURA, "amount", ("free",), ("libre",),
+        PLEURA,
+        "amount",
+        ("free",),
+        ("libre",),
     ),
     "pneumothorax": Words(("pneumothorax|pneumothoraces",), ("neumotórax|neumotórax|m",), PLEURA, "amount"),
     "consolidation": Words(
-        ("consolidation|consolidations", "airspace consolidation|airspace consolidations", "alveolar opacity|alveolar opacities",
-         "pneumonic infiltrate|pneumonic infiltrates", "airspace opacity|airspace opacities"),
-        ("consolidación|consolidaciones|f", "opacidad alveolar|opacidades alveolares|f", "condensación|condensaciones|f",
-         "infiltrado alveolar|infiltrados alveolares|m"),
-        LUNG, "extent", ("patchy", "ill-defined", "dense"), ("parcheado", "mal definido", "denso"),
+        (
+            "consolidation|consolidations",
+            "airspace consolidation|airspace consolidations",
+            "alveolar opacity|alveolar opacities",
+            "pneumonic infiltrate|pneumonic infiltrates",
+            "airspace opacity|airspace opacities",
+        ),
+        (
+            "consolidación|consolidaciones|f",
+            "opacidad alveolar|opacidades alveolares|f",
+            "condensación|condensaciones|f",
+            "infiltrado alveolar|infiltrados alveolares|m",
+        ),
+        LUNG,
+        "extent",
+        ("patchy", "ill-defined", "dense"),
+        ("parcheado", "mal definido", "denso"),
     ),
     "nodule": Words(
-        ("nodule|nodules", "pulmonary nodule|pulmonary nodules", "nodular opacity|nodular opacities", "lung nodule|lung nodules"),
+        (
+            "nodule|nodules",
+            "pulmonary nodule|pulmonary nodules",
+            "nodular opacity|nodular opacities",
+            "lung nodule|lung nodules",
+        ),
         ("nódulo|nódulos|m", "nódulo pulmonar|nódulos pulmonares|m", "opacidad nodular|opacidades nodulares|f"),
-        LUNG, "size", ("well-defined", "rounded", "smooth"), ("bien definido", "redondeado"),
+        LUNG,
+        "size",
+        ("well-defined", "rounded"),
+        ("bien definido", "redondeado"),
     ),
     "mass": Words(
-        ("mass|masses", "pulmonary mass|pulmonary masses", "lung mass|lung masses", "mass-like lesion|mass-like lesions"),
-        ("masa|masas|f", "masa pulmonar|masas pulmonares|f", "lesión con aspecto de masa|lesiones con aspecto de masa|f"),
-        LUNG, "size", ("lobulated", "well-circumscribed"), ("lobulado", "bien delimitado"),
+        (
+            "mass|masses",
+            "pulmonary mass|pulmonary masses",
+            "lung mass|lung masses",
+            "mass-like lesion|mass-like lesions",
+        ),
+        (
+            "masa|masas|f",
+            "masa pulmonar|masas pulmonares|f",
+            "lesión con aspecto de masa|lesiones con aspecto de masa|f",
+        ),
+        LUNG,
+        "size",
+        ("lobulated", "well-circumscribed"),
+        ("lobulado", "bien delimitado"),
     ),
     "atelectasis": Words(
-        ("linear atelectasis|linear atelectases", "plate-like atelectasis|plate-like atelectases", "band of atelectasis|bands of atelectasis",
-         "subsegmental atelectasis|subsegmental atelectases", "atelectatic band|atelectatic bands"),
-        ("atelectasia laminar|atelectasias laminares|f", "atelectasia lineal|atelectasias lineales|f",
-         "banda de atelectasia|bandas de atelectasia|f", "atelectasia subsegmentaria|atelectasias subsegmentarias|f"),
-        LUNG, "degree",
+        (
+            "linear atelectasis|linear atelectases",
+            "plate-like atelectasis|plate-like atelectases",
+            "band of atelectasis|bands of atelectasis",
+            "subsegmental atelectasis|subsegmental atelectases",
+            "atelectatic band|atelectatic bands",
+        ),
+        (
+            "atelectasia laminar|atelectasias laminares|f",
+            "atelectasia lineal|atelectasias lineales|f",
+            "banda de atelectasia|bandas de atelectasia|f",
+            "atelectasia subsegmentaria|atelectasias subsegmentarias|f",
+        ),
+        LUNG,
+        "degree",
     ),
     "interstitial pattern": Words(
-        ("interstitial pattern|interstitial patterns", "reticular pattern|reticular patterns", "interstitial infiltrate|interstitial infiltrates",
-         "reticular opacity|reticular opacities"),
-        ("patrón intersticial|patrones intersticiales|m", "patrón reticular|patrones reticulares|m",
-         "infiltrado intersticial|infiltrados intersticiales|m"),
-        LUNG, "extent", ("fine", "coarse"), ("fino", "grueso"),
+        (
+            "interstitial pattern|interstitial patterns",
+            "reticular pattern|reticular patterns",
+            "interstitial infiltrate|interstitial infiltrates",
+            "reticular opacity|reticular opacities",
+        ),
+        (
+            "patrón intersticial|patrones intersticiales|m",
+            "patrón reticular|patrones reticulares|m",
+            "infiltrado intersticial|infiltrados intersticiales|m",
+        ),
+        LUNG,
+        "extent",
+        ("fine", "coarse"),
+        ("fino", "grueso"),
     ),
     "fibrosis": Words(
-        ("pulmonary fibrosis|areas of pulmonary fibrosis", "fibrotic scarring|areas of fibrotic scarring", "fibrotic change|fibrotic changes",
-         "fibrous tract|fibrous tracts"),
-        ("fibrosis pulmonar|áreas de fibrosis pulmonar|f", "cambio fibrótico|cambios fibróticos|m", "tracto fibroso|tractos fibrosos|m",
-         "cicatriz fibrosa|cicatrices fibrosas|f"),
-        LUNG, "degree", ("streaky", "retractile"), ("retráctil",),
+        (
+            "pulmonary fibrosis|areas of pulmonary fibrosis",
+            "fibrotic scarring|areas of fibrotic scarring",
+            "fibrotic change|fibrotic changes",
+            "fibrous tract|fibrous tracts",
+        ),
+        (
+            "fibrosis pulmonar|áreas de fibrosis pulmonar|f",
+            "cambio fibrótico|cambios fibróticos|m",
+            "tracto fibroso|tractos fibrosos|m",
+            "cicatriz fibrosa|cicatrices fibrosas|f",
+        ),
+        LUNG,
+        "degree",
+        ("retractile",),
+        ("retráctil",),
     ),
     "pleural thickening": Words(
-        ("pleural thickening|areas of pleural thickening", "thickening of the pleura|areas of thickening of the pleura",
-         "thickened pleura|areas of thickened pleura"),
-        ("engrosamiento pleural|engrosamientos pleurales|m", "engrosamiento de la pleura|engrosamientos de la pleura|m"),
-        PLEURA, "degree", ("smooth",), ("liso",),
+        (
+            "pleural thickening|areas of pleural thickening",
+            "thickening of the pleura|areas of thickening of the pleura",
+            "thickened pleura|areas of thickened pleura",
+        ),
+        (
+            "engrosamiento pleural|engrosamientos pleurales|m",
+            "engrosamiento de la pleura|engrosamientos de la pleura|m",
+        ),
+        PLEURA,
+        "degree",
+        ("smooth",),
+        ("liso",),
     ),
     "calcified granuloma": Words(
-        ("calcified granuloma|calcified granulomas", "calcified nodule|calcified nodules", "granulomatous calcification|granulomatous calcifications"),
-        ("granuloma calcificado|granulomas calcificados|m", "calcificación granulomatosa|calcificaciones granulomatosas|f"),
-        LUNG, "none", ("dense",), ("denso",),
+        (
+            "calcified granuloma|calcified granulomas",
+            "calcified lesion|calcified lesions",
+            "granulomatous calcification|granulomatous calcifications",
+        ),
+        (
+            "granuloma calcificado|granulomas calcificados|m",
+            "calcificación granulomatosa|calcificaciones granulomatosas|f",
+        ),
+        LUNG,
+        "none",
+        ("dense",),
+        ("denso",),
     ),
     "cavitation": Words(
-        ("cavitation|cavitations", "cavitary lesion|cavitary lesions", "cavitated lesion|cavitated lesions", "cavity|cavities"),
+        (
+            "cavitation|cavitations",
+            "cavitary lesion|cavitary lesions",
+            "cavitated lesion|cavitated lesions",
+            "cavity|cavities",
+        ),
         ("cavitación|cavitaciones|f", "lesión cavitada|lesiones cavitadas|f", "cavidad|cavidades|f"),
-        LUNG, "size", ("thick-walled",), ("de pared gruesa",),
+        LUNG,
+        "size",
+        ("thick-walled",),
+        ("de pared gruesa",),
     ),
     "bulla": Words(
         ("bulla|bullae", "emphysematous bulla|emphysematous bullae", "air-filled bulla|air-filled bullae"),
         ("bulla|bullas|f", "bulla enfisematosa|bullas enfisematosas|f", "bulla aérea|bullas aéreas|f"),
-        LUNG, "size", ("thin-walled",), ("de pared fina",),
+        LUNG,
+        "size",
+        ("thin-walled",),
+        ("de pared fina",),
     ),
     "bronchiectasis": Words(
-        ("bronchiectasis|areas of bronchiectasis", "bronchial dilatation|areas of bronchial dilatation", "group of dilated bronchi|groups of dilated bronchi"),
+        (
+            "bronchiectasis|areas of bronchiectasis",
+            "bronchial dilatation|areas of bronchial dilatation",
+            "group of dilated bronchi|groups of dilated bronchi",
+        ),
         ("bronquiectasia|bronquiectasias|f", "dilatación bronquial|dilataciones bronquiales|f"),
-        LUNG, "degree", ("cystic", "cylindrical"), ("quístico", "cilíndrico"),
+        LUNG,
+        "degree",
+        ("cystic", "cylindrical"),
+        ("quístico", "cilíndrico"),
     ),
     "hilar enlargement": Words(
-        ("hilar enlargement|hilar enlargements", "prominence of the hilum|prominence of the hila", "enlarged hilum|enlarged hila"),
-        ("aumento hiliar|aumentos hiliares|m", "prominencia hiliar|prominencias hiliares|f", "hilio aumentado|hilios aumentados|m"),
-        HILUM, "degree", ("lobulated",), ("lobulado",),
+        (
+            "hilar enlargement|hilar enlargements",
+            "prominence of the hilum|prominence of the hila",
+            "enlarged hilum|enlarged hila",
+        ),
+        (
+            "aumento hiliar|aumentos hiliares|m",
+            "prominencia hiliar|prominencias hiliares|f",
+            "hilio aumentado|hilios aumentados|m",
+        ),
+        HILUM,
+        "degree",
+        ("lobulated",),
+        ("lobulado",),
     ),
     "rib fracture": Words(
-        ("rib fracture|rib fractures", "costal fracture|costal fractures", "healed rib fracture|healed rib fractures", "fracture callus|fracture calluses"),
-        ("fractura costal|fracturas costales|f", "callo de fractura|callos de fractura|m", "fractura costal consolidada|fracturas costales consolidadas|f"),
-        BONE, "none",
+        (
+            "rib fracture|rib fractures",
+            "costal fracture|costal fractures",
+            "healed rib fracture|healed rib fractures",
+            "fracture callus|fracture calluses",
+        ),
+        (
+            "fractura costal|fracturas costales|f",
+            "callo de fractura|callos de fractura|m",
+            "fractura costal consolidada|fracturas costales consolidadas|f",
+        ),
+        BONE,
+        "none",
     ),
     "pacemaker": Words(
-        ("pacemaker|pacemakers", "pacemaker generator|pacemaker generators", "cardiac pacing device|cardiac pacing devices"),
-        ("marcapasos|marcapasos|m", "generador de marcapasos|generadores de marcapasos|m", "dispositivo de marcapasos|dispositivos de marcapasos|m"),
-        CHEST, "none",
+        (
+            "pacemaker|pacemakers",
+            "pacemaker generator|pacemaker generators",
+            "cardiac pacing device|cardiac pacing devices",
+        ),
+        (
+            "marcapasos|marcapasos|m",
+            "generador de marcapasos|generadores de marcapasos|m",
+            "dispositivo de marcapasos|dispositivos de marcapasos|m",
+        ),
+        CHEST,
+        "none",
     ),
     "hiatal hernia": Words(
         ("hiatal hernia|hiatal hernias", "hiatus hernia|hiatus hernias", "retrocardiac hernia|retrocardiac hernias"),
         ("hernia de hiato|hernias de hiato|f", "hernia hiatal|hernias hiatales|f"),
-        FIXED, "size",
+        FIXED,
+        "size",
     ),
     "aortic elongation": Words(
-        ("aortic elongation|aortic elongations", "elongated aorta|elongated aortas", "aortic enlargement|aortic enlargements", "dilated aortic arch|dilated aortic arches"),
-        ("elongación aórtica|elongaciones aórticas|f", "aorta elongada|aortas elongadas|f", "dilatación del cayado aórtico|dilataciones del cayado aórtico|f"),
-        FIXED, "degree",
+        (
+            "aortic elongation|aortic elongations",
+            "elongated aorta|elongated aortas",
+            "aortic enlargement|aortic enlargements",
+            "dilated aortic arch|dilated aortic arches",
+        ),
+        (
+            "elongación aórtica|elongaciones aórticas|f",
+            "aorta elongada|aortas elongadas|f",
+            "dilatación del cayado aórtico|dilataciones del cayado aórtico|f",
+        ),
+        FIXED,
+        "degree",
     ),
     "cardiomegaly": Words(
-        ("cardiomegaly|cardiomegaly", "enlarged cardiac silhouette|enlarged cardiac silhouettes", "enlargement of the heart|enlargement of the heart"),
-        ("cardiomegalia|cardiomegalias|f", "silueta cardíaca aumentada|siluetas cardíacas aumentadas|f", "aumento del índice cardiotorácico|aumentos del índice cardiotorácico|m"),
-        FIXED, "degree",
+        (
+            "cardiomegaly|cardiomegaly",
+            "enlarged cardiac silhouette|enlarged cardiac silhouettes",
+            "enlargement of the heart|enlargement of the heart",
+        ),
+        (
+            "cardiomegalia|cardiomegalias|f",
+            "silueta cardíaca aumentada|siluetas cardíacas aumentadas|f",
+            "aumento del índice cardiotorácico|aumentos del índice cardiotorácico|m",
+        ),
+        FIXED,
+        "degree",
     ),
-}  # fmt: skip
+}
 
 # Adjectives by grade 0, 1, 2.
 SIZES_EN = {
@@ -151,100 +307,44 @@ SIZES_ES = {
 COUNTS_EN = {2: ("two", "two", "a couple of"), 3: ("three", "multiple", "several"), 4: ("four", "multiple", "several")}
 COUNTS_ES = {2: ("dos", "dos", "un par de"), 3: ("tres", "múltiples", "varios"), 4: ("cuatro", "múltiples", "varios")}
 
-# {np} noun phrase, {a} the same with its article, {at} place (with a leading space, or empty), {is}/{are} by number.
-PRESENT_EN = (
-    "{np}{at}.", "{np}{at}.", "There is {a}{at}.", "{a} is seen{at}.", "{a} is present{at}.", "{a} is noted{at}.",
-    "Presence of {a}{at}.", "Findings consistent with {a}{at}.", "Findings suggestive of {np}{at}.", "Evidence of {np}{at}.",
-    "{a} can be identified{at}.", "The radiograph shows {a}{at}.", "The image demonstrates {a}{at}.", "{a} is visible{at}.",
-    "{np} is observed{at}.", "Appearances in keeping with {np}{at}.", "Signs of {np}{at}.", "We see {a}{at}.",
-    "{a}{at} is evident.", "The film reveals {a}{at}.", "Note is made of {a}{at}.", "{a} is demonstrated{at}.",
-    "Radiographic signs of {np}{at}.", "Probable {np}{at}.",
-)  # fmt: skip
-PRESENT_ES = (
-    "{np}{at}.", "{np}{at}.", "Se observa {np}{at}.", "Se aprecia {a}{at}.", "Se identifica {a}{at}.", "Presencia de {np}{at}.",
-    "Hallazgos compatibles con {np}{at}.", "Signos de {np}{at}.", "Se visualiza {a}{at}.", "Existe {a}{at}.",
-    "La radiografía muestra {a}{at}.", "Imagen compatible con {np}{at}.", "Imagen sugestiva de {np}{at}.", "Se evidencia {np}{at}.",
-    "Se objetiva {a}{at}.", "Destaca {a}{at}.", "Probable {np}{at}.", "Signos radiológicos de {np}{at}.",
-)  # fmt: skip
-FRONT_EN = ("{At}, {a} is seen.", "{At} there is {a}.", "{At}, {np}.", "{At}, there is evidence of {np}.")
-FRONT_ES = ("{At} se observa {a}.", "{At} se aprecia {np}.", "{At}, {np}.", "{At} se identifica {a}.")
-TAIL_EN = (" without associated {other}", " with no {other}", ", without evidence of {other}")
-TAIL_ES = (" sin {other} asociado", ", sin evidencia de {other}", ", sin signos de {other}")
-
-NEGATED_EN = (
-    "No {np}.", "No {np} is seen.", "There is no {np}.", "There is no evidence of {np}.", "Without evidence of {np}.", "No evidence of {np}.",
-    "No signs of {np}.", "Absence of {np}.", "{Np} is not identified.", "No {np} or {other}.", "Neither {np} nor {other} is seen.",
-    "Negative for {np}.", "No definite {np}.", "No radiographic evidence of {np} or {other}.", "No {np} is identified in either hemithorax.",
-    "The previously described {np} has resolved.",
-)  # fmt: skip
-NEGATED_ES = (
-    "Sin {np}.", "No se observa {np}.", "No hay {np}.", "No hay evidencia de {np}.", "Sin evidencia de {np}.", "Sin signos de {np}.",
-    "Ausencia de {np}.", "No se identifica {np}.", "No se aprecia {np} ni {other}.", "Sin {np} ni {other}.", "No se visualiza {np}.",
-    "Se descarta {np}.", "No existe {np}.", "Sin signos radiológicos de {np} ni {other}.", "No se identifica {np} en ninguno de los dos hemitórax.",
-    "El {np} previamente descrito se ha resuelto.",
-)  # fmt: skip
-
-# Normal anatomy: (English, Spanish, kinds with which it may not be said).
-_LUNGS = (
-    "pneumothorax", "consolidation", "nodule", "mass", "atelectasis", "interstitial pattern", "fibrosis", "calcified granuloma",
-    "cavitation", "bulla", "bronchiectasis", "pleural effusion",
-)  # fmt: skip
-_PLEURAL = ("pleural effusion", "pneumothorax", "pleural thickening")
-_HEART = ("cardiomegaly",)
-_CENTRE = ("hiatal hernia", "aortic elongation", "hilar enlargement", "cardiomegaly")
-_BONES = ("rib fracture",)
-NORMAL: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Normal heart size.", "Tamaño cardíaco normal.", _HEART),
-    ("The heart is of normal size.", "El corazón es de tamaño normal.", _HEART),
-    ("Cardiac silhouette within normal limits.", "Silueta cardíaca dentro de los límites normales.", (*_HEART, "hiatal hernia")),
-    ("The cardiothoracic ratio is normal.", "Índice cardiotorácico normal.", _HEART),
-    ("The lungs are clear.", "Los pulmones están limpios.", _LUNGS),
-    ("Lungs are clear bilaterally.", "Pulmones limpios de forma bilateral.", _LUNGS),
-    ("Both lungs are well aerated.", "Ambos pulmones bien aireados.", _LUNGS),
-    ("Normal lung parenchyma.", "Parénquima pulmonar normal.", _LUNGS),
-    ("Lung fields are unremarkable.", "Campos pulmonares sin alteraciones.", _LUNGS),
-    ("The costophrenic angles are sharp.", "Senos costofrénicos libres.", _PLEURAL),
-    ("Clear costophrenic sulci.", "Ángulos costofrénicos libres.", _PLEURAL),
-    ("The pleural spaces are normal.", "Espacios pleurales normales.", _PLEURAL),
-    ("The mediastinum is normal.", "Mediastino normal.", _CENTRE),
-    ("Mediastinal contours are unremarkable.", "Contornos mediastínicos sin alteraciones.", _CENTRE),
-    ("The cardiomediastinal silhouette is normal.", "Silueta cardiomediastínica normal.", _CENTRE),
-    ("Normal hilar contours.", "Hilios de morfología normal.", ("hilar enlargement",)),
-    ("The hila are normal in size and position.", "Hilios de tamaño y posición normales.", ("hilar enlargement",)),
-    ("The trachea is central.", "Tráquea centrada.", ()),
-    ("The bony thorax is intact.", "Marco óseo sin alteraciones.", _BONES),
-    ("Osseous structures are unremarkable.", "Estructuras óseas sin hallazgos.", _BONES),
-    ("The diaphragm is well defined.", "Diafragmas bien definidos.", _PLEURAL),
-    ("Pulmonary vascularity is normal.", "Vascularización pulmonar normal.", ()),
-    ("The visible upper abdomen is unremarkable.", "Abdomen superior visible sin hallazgos.", ("hiatal hernia",)),
-    ("Aortic contour is normal.", "Contorno aórtico normal.", ("aortic elongation",)),
-)  # fmt: skip
-NORMAL_STUDY = (
-    ("Normal chest radiograph.", "Radiografía de tórax normal."),
-    ("No significant abnormality.", "Sin alteraciones significativas."),
-    ("Unremarkable chest film.", "Radiografía de tórax sin hallazgos."),
-    ("No acute cardiopulmonary findings.", "Sin hallazgos cardiopulmonares agudos."),
-    ("Chest radiograph without relevant findings.", "Radiografía de tórax sin hallazgos relevantes."),
-)
-
 # Places. English after the noun; Spanish the same. {s} is the side.
 SIDE_EN = {"right": "right", "left": "left"}
 SIDE_ES = {"right": ("derecho", "derecha"), "left": ("izquierdo", "izquierda")}
-ZONES_EN = {"upper": ("upper lobe", "upper zone", "upper lung field"), "middle": ("mid zone", "middle lung field"), "lower": ("lower lobe", "lower zone", "lung base")}
+ZONES_EN = {
+    "upper": ("upper lobe", "upper zone", "upper lung field"),
+    "middle": ("mid zone", "middle lung field"),
+    "lower": ("lower lobe", "lower zone", "lung base"),
+}
 ZONES_ES = {
     "upper": ("lóbulo superior|m", "campo superior|m"),
     "middle": ("campo medio|m", "tercio medio pulmonar|m"),
     "lower": ("lóbulo inferior|m", "base pulmonar|f", "campo inferior|m"),
 }
 WHOLE_EN = {
-    LUNG: ("in the {s} lung", "in the {s} hemithorax", "on the {s}"), PLEURA: ("in the {s} hemithorax", "on the {s} side", "on the {s}"),
-    HILUM: ("on the {s}", "on the {s} side"), BONE: ("on the {s}", "on the {s} side", "in the {s} hemithorax"),
+    LUNG: ("in the {s} lung", "in the {s} hemithorax", "on the {s}"),
+    PLEURA: ("in the {s} hemithorax", "on the {s} side", "on the {s}"),
+    HILUM: ("on the {s}", "on the {s} side"),
+    BONE: ("on the {s}", "on the {s} side", "in the {s} hemithorax"),
     CHEST: ("on the {s}", "over the {s} hemithorax", "in the {s} chest wall"),
-}  # fmt: skip
+}
 WHOLE_ES = {
-    LUNG: ("en el pulmón {m}", "en el hemitórax {m}", "en el lado {m}"), PLEURA: ("en el hemitórax {m}", "en el lado {m}"),
-    HILUM: ("en el lado {m}",), BONE: ("en el hemitórax {m}", "en el lado {m}"),
+    LUNG: ("en el pulmón {m}", "en el hemitórax {m}", "en el lado {m}"),
+    PLEURA: ("en el hemitórax {m}", "en el lado {m}"),
+    HILUM: ("en el lado {m}",),
+    BONE: ("en el hemitórax {m}", "en el lado {m}"),
     CHEST: ("en el lado {m}", "sobre el hemitórax {m}", "en la pared torácica {f}"),
-}  # fmt: skip
-BOTH_EN = {LUNG: "in both lungs", PLEURA: "on both sides", HILUM: "on both sides", BONE: "on both sides", CHEST: "on both sides"}
-BOTH_ES = {LUNG: "en ambos pulmones", PLEURA: "en ambos lados", HILUM: "en ambos lados", BONE: "en ambos lados", CHEST: "en ambos lados"}
+}
+BOTH_EN = {
+    LUNG: "in both lungs",
+    PLEURA: "on both sides",
+    HILUM: "on both sides",
+    BONE: "on both sides",
+    CHEST: "on both sides",
+}
+BOTH_ES = {
+    LUNG: "en ambos pulmones",
+    PLEURA: "en ambos lados",
+    HILUM: "en ambos lados",
+    BONE: "en ambos lados",
+    CHEST: "en ambos lados",
+}

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datamodules.twins import frames
 from datamodules.twins import lexicon as lex
-from datamodules.twins.findings import Lesion
+from datamodules.twins.shapes import Lesion
 
 PLACED = 0.33  # share of sentences about a finding that say where it is
 _TAILED = 0.06  # share of them that add what is not there
@@ -50,7 +51,7 @@ def _agree(adjective: str, gender: str, plural: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Words of a place: an adjective before the noun, or a phrase after it, in each language."""
+    """Words of a place: an adjective before the English noun or a phrase after it; a phrase after the Spanish one."""
 
     en_before: str = ""
     en_after: str = ""
@@ -58,99 +59,125 @@ class _Place:
     named: tuple[str, ...] = ()
 
 
-def _place(rng: np.random.Generator, lesions: tuple[Lesion, ...], scope: str, plural: bool) -> _Place:
-    sides = {lesion.side for lesion in lesions}
+def _place(rng: np.random.Generator, lesions: tuple[Lesion, ...], scope: str) -> _Place:
+    sides, zones = {lesion.side for lesion in lesions}, {lesion.zone for lesion in lesions}
     if "midline" in sides or scope == lex.FIXED:
         return _Place()
     if len(sides) == 2:
         if rng.random() < 0.6:
-            return _Place("bilateral", "", "bilaterales" if plural else "bilateral", ("bilateral",))
+            return _Place("bilateral", "", "bilaterales", ("bilateral",))
         return _Place("", lex.BOTH_EN[scope], lex.BOTH_ES[scope], ("bilateral",))
-    side = next(iter(sides))
+    (side,), zone = sides, next(iter(zones)) if len(zones) == 1 else ""
     masculine, feminine = lex.SIDE_ES[side]
-    zones = {lesion.zone for lesion in lesions}
-    zone = next(iter(zones)) if len(zones) == 1 else ""
     if scope == lex.LUNG and zone and rng.random() < 0.5:
+        english = f"in the {side} {_pick(rng, lex.ZONES_EN[zone])}"
         spanish, gender = _pick(rng, lex.ZONES_ES[zone]).split("|")
-        return _Place(
-            "", f"in the {side} {_pick(rng, lex.ZONES_EN[zone])}",
-            f"en {'el' if gender == 'm' else 'la'} {spanish} {masculine if gender == 'm' else feminine}", (side, zone),
-        )  # fmt: skip
-    after_es = _pick(rng, lex.WHOLE_ES[scope]).format(m=masculine, f=feminine)
-    if rng.random() < 0.45 and scope != lex.LUNG:
-        return _Place(side, "", after_es, (side,))
-    return _Place("", _pick(rng, lex.WHOLE_EN[scope]).format(s=side), after_es, (side,))
+        article, adjective = ("la", feminine) if gender == "f" else ("el", masculine)
+        return _Place("", english, f"en {article} {spanish} {adjective}", (side, zone))
+    spanish = _pick(rng, lex.WHOLE_ES[scope]).format(m=masculine, f=feminine)
+    if scope != lex.LUNG and rng.random() < 0.45:
+        return _Place(side, "", spanish, (side,))
+    return _Place("", _pick(rng, lex.WHOLE_EN[scope]).format(s=side), spanish, (side,))
 
 
-def affirm(rng: np.random.Generator, kind: str, lesions: tuple[Lesion, ...], other: str | None, placed: bool | None = None) -> Sentence:
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """Choices that both languages share, so that their sentences say the same."""
+
+    words: lex.Words
+    count: int
+    grade: int | None  # of size; None where size is not said
+    texture: int | None  # which texture adjective
+    amount: int  # which word for a count
+    place: _Place
+
+    @property
+    def counted(self) -> bool:
+        """Whether the number of lesions is said."""
+        return self.count > 1 and self.place.named != ("bilateral",)
+
+
+def _english(rng: np.random.Generator, draw: _Draw) -> str:
+    plural, place = draw.count > 1, draw.place
+    noun = _pick(rng, draw.words.en).split("|")[plural]
+    sizes = () if draw.grade is None else lex.SIZES_EN[draw.words.sizes][draw.grade]
+    adjectives = [_pick(rng, sizes)] if sizes else []
+    adjectives += [] if draw.texture is None else [draw.words.en_more[draw.texture]]
+    after = place.en_after
+    if place.en_before and " of " in noun:
+        after = "on both sides" if plural else f"on the {place.en_before}"
+    elif place.en_before:
+        adjectives.append(place.en_before)
+    phrase = " ".join([*adjectives, noun])
+    if draw.counted:
+        phrase = f"{lex.COUNTS_EN[draw.count][draw.amount]} {phrase}"
+    with_article = phrase if plural or _uncountable(noun) else _article(phrase)
+    first = bool(after) and rng.random() < 0.25
+    return _pick(rng, frames.FIRST_EN if first else frames.PRESENT_EN).format(
+        np=phrase, a=with_article, at=f" {after}" if after else "", At=_capital(after), be="are" if plural else "is"
+    )
+
+
+def _spanish(rng: np.random.Generator, draw: _Draw) -> str:
+    plural, after = draw.count > 1, draw.place.es_after
+    forms = _pick(rng, draw.words.es).split("|")
+    gender = forms[2]
+    sizes = () if draw.grade is None else lex.SIZES_ES[draw.words.sizes][draw.grade]
+    adjectives = [_agree(_pick(rng, sizes), gender, plural)] if sizes else []
+    adjectives += [] if draw.texture is None else [_agree(draw.words.es_more[draw.texture], gender, plural)]
+    phrase = " ".join([forms[plural], *adjectives])
+    with_article = phrase if plural else f"{'una' if gender == 'f' else 'un'} {phrase}"
+    if draw.counted:
+        amount = lex.COUNTS_ES[draw.count][draw.amount]
+        with_article = phrase = f"{'varias' if (amount, gender) == ('varios', 'f') else amount} {phrase}"
+    first = after.startswith(("en ", "sobre ")) and rng.random() < 0.25
+    return _pick(rng, frames.FIRST_ES if first else frames.PRESENT_ES).format(
+        np=phrase,
+        a=with_article,
+        at=f" {after}" if after else "",
+        At=_capital(after),
+        n="n" if plural else "",
+        s="s" if plural else "",
+    )
+
+
+def affirm(
+    rng: np.random.Generator, kind: str, lesions: tuple[Lesion, ...], other: str, placed: bool | None = None
+) -> Sentence:
     """A sentence that affirms a finding.
 
     Args:
         rng: Choices of words.
         kind: The finding.
-        lesions: Its planned lesions; number, size, and side come from them.
-        other: A kind that is not in the image, for a tail such as "without pneumothorax"; None for no tail.
+        lesions: Its planned lesions; number, size and side come from them.
+        other: A kind that is not in the image, for a rare tail such as "without pneumothorax".
         placed: Whether to name the place; None draws it.
     """
-    words = lex.WORDS[kind]
-    count = len(lesions)
-    plural = count > 1
+    words, count = lex.WORDS[kind], len(lesions)
     named = rng.random() < PLACED if placed is None else placed
-    place = _place(rng, lesions, words.place, plural) if named else _Place()
-    noun_en = _pick(rng, words.en).split("|")[plural]
-    single_es, plural_es, gender = _pick(rng, words.es).split("|")
-    noun_es = plural_es if plural else single_es
-
-    before_en, after_es = [], []
-    same_size = len({lesion.grade for lesion in lesions}) == 1
-    sizes_en, sizes_es = (table[words.sizes][lesions[0].grade] for table in (lex.SIZES_EN, lex.SIZES_ES))
-    if sizes_en and same_size and rng.random() < 0.4:
-        before_en.append(_pick(rng, sizes_en))
-        after_es.append(_agree(_pick(rng, sizes_es), gender, plural))
-    if words.en_more and rng.random() < 0.2:
-        before_en.append(_pick(rng, words.en_more))
-        after_es.append(_agree(_pick(rng, words.es_more), gender, plural))
-    if place.en_before:
-        before_en.append(place.en_before)
-    counted = plural and place.named != ("bilateral",)
-    head_en = " ".join([*before_en, noun_en])
-    head_es = " ".join([noun_es, *after_es])
-    article_en, article_es = ("" if plural else None), "una " if gender == "f" else "un "
-    if counted and count in lex.COUNTS_EN:
-        i = int(rng.integers(3))
-        article_en, article_es = lex.COUNTS_EN[count][i] + " ", lex.COUNTS_ES[count][i] + " "
-        article_es = "varias " if article_es == "varios " and gender == "f" else article_es
-        head_en, head_es = article_en + head_en, article_es + head_es
-        a_en, a_es = head_en, head_es
-    else:
-        a_en = head_en if article_en == "" or _uncountable(noun_en) else _article(head_en)
-        a_es = head_es if plural else article_es + head_es
-    at_en = f" {place.en_after}" if place.en_after else ""
-    at_es = f" {place.es_after}" if place.es_after else ""
-
-    if at_en and rng.random() < 0.25:
-        en = _pick(rng, lex.FRONT_EN).format(At=_capital(place.en_after), np=head_en, a=a_en)
-    else:
-        en = _pick(rng, lex.PRESENT_EN).format(np=head_en, a=a_en, at=at_en)
-    if at_es.startswith((" en", " sobre")) and rng.random() < 0.25:
-        es = _pick(rng, lex.FRONT_ES).format(At=_capital(place.es_after), np=head_es, a=a_es)
-    else:
-        es = _pick(rng, lex.PRESENT_ES).format(np=head_es, a=a_es, at=at_es)
-    if plural:
-        en = en.replace(" is ", " are ") if not en.startswith(("There is evidence", "Note is")) else en
-        for one, many in (("Se observa ", "Se observan "), ("Se aprecia ", "Se aprecian "), ("Se identifica ", "Se identifican "),
-                          ("Se visualiza ", "Se visualizan "), ("Existe ", "Existen "), ("Se evidencia ", "Se evidencian "),
-                          ("Se objetiva ", "Se objetivan "), ("Destaca ", "Destacan "), ("Probable ", "Probables ")):  # fmt: skip
-            es = es.replace(one, many).replace(one.lower(), many.lower())
-    if other is not None and rng.random() < _TAILED:
+    alike = len({lesion.grade for lesion in lesions}) == 1 and bool(lex.SIZES_EN[words.sizes][0])
+    draw = _Draw(
+        words=words,
+        count=count,
+        grade=lesions[0].grade if alike and rng.random() < 0.4 else None,
+        texture=int(rng.integers(len(words.es_more))) if words.es_more and rng.random() < 0.2 else None,
+        amount=int(rng.integers(3)),
+        place=_place(rng, lesions, words.place) if named else _Place(),
+    )
+    en, es = _english(rng, draw), _spanish(rng, draw)
+    if rng.random() < _TAILED:
         other_en, other_es = _bare(rng, other)
-        en = en[:-1] + _pick(rng, lex.TAIL_EN).format(other=other_en) + "."
-        es = es[:-1] + _pick(rng, lex.TAIL_ES).format(other=other_es) + "."
-    return Sentence(_capital(en), _capital(es), place.named)
+        en = en[:-1] + _pick(rng, frames.TAIL_EN).format(other=other_en) + "."
+        es = es[:-1] + _pick(rng, frames.TAIL_ES).format(other=other_es) + "."
+    return Sentence(_capital(en), _capital(es), draw.place.named)
 
 
 def _uncountable(noun: str) -> bool:
-    return noun.endswith(("asis", "osis", "scarring", "thickening", "pleura", "cardiomegaly", "atelectasis", "dilatation", "enlargement", "heart", "hilum"))
+    """Whether an English noun takes no article in the singular."""
+    head = noun.split(" of ")[0]
+    return head.endswith(
+        ("asis", "osis", "scarring", "thickening", "pleura", "cardiomegaly", "dilatation", "enlargement", "prominence")
+    )
 
 
 def _bare(rng: np.random.Generator, kind: str) -> tuple[str, str]:
@@ -162,17 +189,17 @@ def negate(rng: np.random.Generator, kind: str, other: str) -> Sentence:
     """A sentence that denies one or two findings."""
     np_en, np_es = _bare(rng, kind)
     other_en, other_es = _bare(rng, other)
-    i = int(rng.integers(len(lex.NEGATED_EN)))
-    if i == len(lex.NEGATED_EN) - 1 and rng.random() < 0.7:  # resolved findings are rarer
+    i = int(rng.integers(len(frames.NEGATED_EN)))
+    if i == len(frames.NEGATED_EN) - 1 and rng.random() < 0.7:  # resolved findings are rarer
         i = 0
-    en = lex.NEGATED_EN[i].format(np=np_en, Np=_capital(np_en), other=other_en)
-    spanish = lex.NEGATED_ES[int(rng.integers(len(lex.NEGATED_ES) - 1))]
+    en = frames.NEGATED_EN[i].format(np=np_en, Np=_capital(np_en), other=other_en)
+    spanish = _pick(rng, frames.NEGATED_ES)
     return Sentence(en, spanish.format(np=np_es, other=other_es))
 
 
 def normal(rng: np.random.Generator, present: frozenset[str]) -> Sentence:
     """A sentence about normal anatomy that is true with the kinds in the image."""
     if not present and rng.random() < 0.2:
-        return Sentence(*lex.NORMAL_STUDY[int(rng.integers(len(lex.NORMAL_STUDY)))])
-    fitting = [(en, es) for en, es, not_with in lex.NORMAL if not present.intersection(not_with)]
+        return Sentence(*frames.NORMAL_STUDY[int(rng.integers(len(frames.NORMAL_STUDY)))])
+    fitting = [(en, es) for en, es, not_with in frames.NORMAL if not present.intersection(not_with)]
     return Sentence(*fitting[int(rng.integers(len(fitting)))])

@@ -1,4 +1,4 @@
-"""Lines on a film: ribs' edges, vessels, catheters, leads. Points are gathered per width, counted once and blurred once."""
+"""Lines on a film: vessels, clavicles, catheters, leads. Points are gathered per width, counted and blurred once."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Synthetic studies: a frontal chest film and sentences about it, as a pure function of (index, seed, difficulty, size).
+"""Synthetic studies: a frontal chest film and sentences about it, a pure function of (index, seed, difficulty, size).
 
-Every third study or so is normal. The others have two to four kinds of findings. The kinds that *absent* sentences affirm (and
-*negated* ones deny) are drawn and planned together with those that are painted, and which is which is drawn last: so nothing
-in a sentence tells whether its finding is in the image, nor, mostly, where.
+About every third study is normal. The others have two to four kinds of findings. The findings that *absent* sentences
+affirm are drawn, planned and worded exactly as those that are painted, and chance alone says which is which: so nothing
+in a sentence tells whether its finding is in the image, nor, in two of three, where.
 
-Difficulty runs from 0 to 1 and changes the picture only: contrast of findings falls from 1.2 to 0.5 of their kind's, vessels and
-noise grow.
+Difficulty runs from 0 to 1 and changes the picture only: the contrast of findings falls from 1.2 to 0.5 of their
+kind's, vessels and noise grow.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from datamodules.twins.anatomy import Anatomy, Grid, sample_anatomy
 from datamodules.twins.film import paint
-from datamodules.twins.findings import KINDS, Box, Finding, draw_kinds, plan_finding
+from datamodules.twins.findings import KINDS, Finding, draw_kinds, plan_finding
 from datamodules.twins.phrases import Sentence, affirm, negate, normal
+from datamodules.twins.shapes import Box
 
 _PLAN_SIDE = 256  # boxes are measured on masks of this size, whatever the film's
 _BLOCK = (0, 0, 1, 2)  # of four studies in a row, the first two are of one patient
@@ -95,8 +96,8 @@ def study_plan(studies: int, seed: int) -> list[tuple[int, str, str]]:
     return [(i, patient_of(i, seed), split[_patient(i)]) for i in range(studies)]
 
 
-def _sentence(text: Sentence, kind: str, abnormal: bool, labels: tuple[str, ...], boxes: tuple[Box, ...] = ()) -> TwinFinding:
-    return TwinFinding(text.en, text.es, abnormal, boxes, labels, text.locations, kind)
+def _sentence(text: Sentence, kind: str, label: str, boxes: tuple[Box, ...] = ()) -> TwinFinding:
+    return TwinFinding(text.en, text.es, kind in ("present", "absent"), boxes, (label,), text.locations, kind)
 
 
 def _affirm(rng: np.random.Generator, finding: Finding, free: list[str], painted: bool) -> list[TwinFinding]:
@@ -105,58 +106,53 @@ def _affirm(rng: np.random.Generator, finding: Finding, free: list[str], painted
     sides = [lesion.side for lesion in finding.lesions]
     other = free[int(rng.integers(len(free)))]
     if sides == ["right", "left"] and rng.random() < 0.3:
-        pair = [
-            _sentence(affirm(rng, finding.kind, (lesion,), other, placed=True), kind, True, (finding.kind,), (box,) if painted else ())
-            for lesion, box in zip(finding.lesions, finding.boxes, strict=True)
-        ]
+        texts = [affirm(rng, finding.kind, (lesion,), other, placed=True) for lesion in finding.lesions]
+        boxes = [(box,) if painted else () for box in finding.boxes]
+        pair = [_sentence(text, kind, finding.kind, box) for text, box in zip(texts, boxes, strict=True)]
         return pair if painted else [pair[int(rng.integers(2))]]
     text = affirm(rng, finding.kind, finding.lesions, other)
-    return [_sentence(text, kind, True, (finding.kind,), finding.boxes if painted else ())]
+    return [_sentence(text, kind, finding.kind, finding.boxes if painted else ())]
 
 
-def plan(index: int, seed: int, size: int | None = None) -> StudyPlan:
+def plan(index: int, seed: int) -> StudyPlan:
     """Plan a study: cheap, and the same for every size and difficulty."""
-    del size
     rng = _rng(seed, 2, index)
     body = sample_anatomy(_rng(seed, 3, _patient(index)), rng)
     ill = rng.random() < 0.68
-    here = int(rng.choice([2, 3, 4], p=[0.3, 0.4, 0.3])) if ill else 0
-    absent = int(rng.random() < 0.5) + int(rng.random() < 0.08)
-    quiet = int(rng.choice([0, 1, 2], p=[0.4, 0.42, 0.18])) if ill else int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))
+    here = int(rng.choice([2, 3, 4], p=[0.22, 0.4, 0.38])) if ill else 0
+    absent = int(rng.random() < 0.4) + int(rng.random() < 0.05)
+    quiet = int(rng.choice([0, 1, 2], p=[0.52, 0.36, 0.12])) if ill else int(rng.choice([1, 2, 3], p=[0.6, 0.32, 0.08]))
 
-    kinds = draw_kinds(rng, here + absent + 4)
-    wanted, free = kinds[: here + absent], kinds[here + absent :]
-    body_planned = replace(body, heart=(float(rng.uniform(1.2, 1.5)), *body.heart[1:])) if "cardiomegaly" in wanted else body
-    grid = Grid(body_planned, *body.shape(_PLAN_SIDE))
+    kinds = draw_kinds(rng, here + absent + 4)  # in random order, so that who is painted is drawn here
+    shown, missing, free = kinds[:here], kinds[here : here + absent], kinds[here + absent :]
+    if "cardiomegaly" in shown:
+        body = replace(body, heart=(float(rng.uniform(1.2, 1.5)), *body.heart[1:]))
+    planned = _plan_all(rng, body, [*shown, *missing])
+    painted = tuple(finding for finding in planned if finding.kind in shown)
+    present = frozenset(finding.kind for finding in painted)
+
+    sentences = [s for finding in planned for s in _affirm(rng, finding, free, finding.kind in present)]
+    for _ in range(quiet):
+        if rng.random() < 0.55 and len(free) >= 2:
+            kind, other = free.pop(), free[0]
+            sentences.append(_sentence(negate(rng, kind, other), "negated", kind))
+        else:
+            sentences.append(_sentence(normal(rng, present), "normal", "normal"))
+    unique = list({sentence.sentence_en: sentence for sentence in sentences}.values())
+    findings = tuple(unique[i] for i in rng.permutation(len(unique)))
+    study_id = str(50_000_000 + (index * 7919 + seed * 104_729) % 9_000_000)
+    return StudyPlan(patient_of(index, seed), study_id, body, painted, findings)
+
+
+def _plan_all(rng: np.random.Generator, body: Anatomy, kinds: list[str]) -> list[Finding]:
+    """Plan these kinds apart from each other, in random order; one for which there is no room is left out."""
+    grid = Grid(body, *body.shape(_PLAN_SIDE))
     planned: list[Finding] = []
-    taken: list[Box] = []
-    for kind in wanted:
-        finding = plan_finding(rng, grid, kind, taken)
+    for i in rng.permutation(len(kinds)):
+        finding = plan_finding(rng, grid, kinds[i], [box for other in planned for box in other.boxes])
         if finding is not None:
             planned.append(finding)
-            taken.extend(finding.boxes)
-    order = [planned[i] for i in rng.permutation(len(planned))]
-    here = max(len(order) - absent, 0) if ill else 0
-    painted, missing = order[:here], order[here:]
-    shown = frozenset(finding.kind for finding in painted)
-    for finding in painted:
-        if finding.kind == "cardiomegaly":
-            body = replace(body, heart=(finding.lesions[0].numbers["size"], *body.heart[1:]))
-
-    sentences = [s for finding in painted for s in _affirm(rng, finding, free, True)]
-    sentences += [s for finding in missing for s in _affirm(rng, finding, free, False)]
-    denied = list(free)
-    for _ in range(quiet):
-        if rng.random() < 0.55 and len(denied) >= 2:
-            kind, other = denied.pop(), denied[0]
-            sentences.append(_sentence(negate(rng, kind, other), "negated", False, (kind,)))
-        else:
-            sentences.append(_sentence(normal(rng, shown), "normal", False, ("normal",)))
-    unique = {sentence.sentence_en: sentence for sentence in sentences}
-    sentences = list(unique.values())
-    findings = tuple(sentences[i] for i in rng.permutation(len(sentences)))
-    study_id = str(50_000_000 + (index * 7919 + seed * 104_729) % 9_000_000)
-    return StudyPlan(patient_of(index, seed), study_id, body, tuple(painted), findings)
+    return planned
 
 
 def make_study(index: int, seed: int, difficulty: float = 0.5, size: int | None = None) -> TwinStudy:
