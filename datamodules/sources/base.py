@@ -173,8 +173,7 @@ class PhraseSource(ABC):
             else:
                 candidates.append(item)
         records, found = sift_records(candidates)
-        kept, dropped = self._without_quarantined(records)
-        return Loaded(kept, problems + found + dropped, self._fingerprint())
+        return self._without_quarantined(Loaded(records, problems + found, self._fingerprint()))
 
     def load(self) -> Loaded:
         """Read the dataset for training.
@@ -196,19 +195,25 @@ class PhraseSource(ABC):
                 f"patients are in two splits ({len(leaked)} rows)",
                 where=leaked[0].where,
                 hint="every patient belongs to one split; or leave the rows out with --data.source.quarantine FILE",
-                command="medvl data check, which writes that FILE",
+                command=f"medvl data check {self.name} FOLDER --output FILE",
             )
         return loaded
 
-    def _without_quarantined(self, records: list[PhraseRecord]) -> tuple[list[PhraseRecord], list[Problem]]:
+    def _without_quarantined(self, loaded: Loaded) -> Loaded:
+        """Leave out the rows that the quarantine list names; what was wrong with them is settled."""
         if self.quarantine is None:
-            return records, []
+            return loaded
         from datamodules.check import read_quarantine  # check imports this module
 
         listed = read_quarantine(self.quarantine)
-        kept = [r for r in records if r.row not in listed.rows and r.path not in listed.paths]
-        left = [r for r in records if r.row in listed.rows or r.path in listed.paths]
-        return kept, [Problem("quarantined", r.row, "left out, as the quarantine list says", fatal=False) for r in left]
+        kept = [r for r in loaded.records if r.row not in listed.rows and r.path not in listed.paths]
+        open_problems = [p for p in loaded.problems if not (p.fatal and p.where in listed.rows)]
+        rows = {r.row for r in loaded.records} | {p.where for p in loaded.problems if p.fatal}
+        left = sorted(rows - {r.row for r in kept} - {p.where for p in open_problems if p.fatal})
+        note = "left out, as the quarantine list says"
+        return Loaded(
+            kept, open_problems + [Problem("quarantined", row, note, fatal=False) for row in left], loaded.fingerprint
+        )
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(self.name.encode())
