@@ -94,6 +94,6 @@ def _centre_map(output: GroundingOutput, targets: Targets) -> tuple[Tensor, Tens
     offset = (centres[None] - centres[token][:, None]) / sigma[:, None]
     bump = torch.exp(-0.5 * offset.square().sum(-1)).to(output.heat.dtype)
     truth = torch.zeros_like(output.heat)
-    truth = truth.index_reduce(0, targets.phrase, bump, "amax")
+    truth = truth.scatter_reduce(0, targets.phrase[:, None].expand_as(bump), bump, "amax")
     truth[targets.phrase, token] = 1.0
     return truth, token

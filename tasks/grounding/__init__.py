@@ -1,0 +1,8 @@
+"""Generalised medical phrase grounding: an image and a sentence to zero, one or many scored boxes."""
+
+from tasks.grounding.criterion import GroundingCriterion
+from tasks.grounding.matcher import HungarianMatcher
+from tasks.grounding.postprocess import Postprocess
+from tasks.grounding.task import GroundingTask
+
+__all__ = ["GroundingCriterion", "GroundingTask", "HungarianMatcher", "Postprocess"]

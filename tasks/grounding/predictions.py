@@ -1,0 +1,137 @@
+"""Collects what the model said during test and predict, and writes it into the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from datamodules.batches import GroundingBatch
+from datamodules.records import PhraseRecord
+from medvl.distributed import gather_objects, rank
+from medvl.outputs import PhrasePrediction, PixelBox, write_coco, write_predictions
+from medvl.viz.overlay import draw_predictions
+from tasks.grounding.postprocess import Detections
+
+
+def kind_of(record: PhraseRecord) -> str:
+    """Return `boxed`; for a sentence without boxes `absent`, `negated` (or normal), or `zero` where it is not said."""
+    if record.boxes:
+        return "boxed"
+    return {True: "absent", False: "negated", None: "zero"}[record.abnormal]
+
+
+@dataclass(frozen=True)
+class SentenceResult:
+    """What the model said of one sentence.
+
+    Attributes:
+        record: The sentence, its image and its gold boxes.
+        size: `(H, W)` of the original image.
+        found: Every query, in original pixels.
+        kept: The boxes shown, in original pixels.
+    """
+
+    record: PhraseRecord
+    size: tuple[int, int]
+    found: Detections
+    kept: Detections
+
+    def gold(self) -> Tensor:
+        """Return the gold boxes `(m, 4)`, xyxy in original pixels."""
+        height, width = self.size
+        boxes = torch.tensor(self.record.boxes, dtype=torch.float32).reshape(-1, 4)
+        return boxes * boxes.new_tensor([width, height, width, height])
+
+
+class PredictionWriter(Callback):
+    """Writes `predictions/` at the end of test and predict.
+
+    - after predict: `predictions.jsonl` (one line per sentence), `coco_results.json`, `coco_images.json`, `overlays/`;
+    - after test: `test.jsonl`, which the report reads.
+
+    Patients appear under an id salted anew each time, so that it names nobody.
+
+    Args:
+        threshold: Score above which a box was kept.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self.results: list[SentenceResult] = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: GroundingBatch, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the results of a test batch."""
+        self.results += outputs
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: GroundingBatch, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the results of a predict batch."""
+        self.results += outputs
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write `test.jsonl`."""
+        predictions = self._collect(trainer)
+        if rank() == 0:
+            write_predictions(_folder(trainer) / "test.jsonl", predictions)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write `predictions.jsonl`, the COCO files and pictures of some."""
+        predictions = self._collect(trainer)
+        if rank() == 0:
+            folder = _folder(trainer)
+            write_predictions(folder / "predictions.jsonl", predictions, full=False)
+            write_coco(folder, predictions)
+            draw_predictions(folder / "predictions.jsonl", folder / "overlays")
+
+    def _collect(self, trainer: Trainer) -> list[PhrasePrediction]:
+        """Return the predictions of all ranks, in the order of the source."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        order = {_key(record): place for place, record in enumerate(data.records("all"))}
+        results = sorted(gather_objects(self.results), key=lambda result: order[_key(result.record)])
+        self.results = []
+        root, salt = str(Path(data.root).resolve()), secrets.token_bytes(16)
+        return [_prediction(result, root, salt, self.threshold) for result in results]
+
+
+def _key(record: PhraseRecord) -> tuple[str, str, str]:
+    return record.path, record.phrase, record.row
+
+
+def _folder(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "predictions"
+
+
+def _prediction(result: SentenceResult, root: str, salt: bytes, threshold: float) -> PhrasePrediction:
+    record, (height, width) = result.record, result.size
+    return PhrasePrediction(
+        image=record.image,
+        phrase=record.phrase,
+        boxes_xyxy_px=_boxes(result.kept.boxes),
+        scores=tuple(result.kept.scores.tolist()),
+        threshold=threshold,
+        kind=kind_of(record),
+        patient=hashlib.sha256(salt + record.patient_id.encode()).hexdigest()[:16],
+        image_path=record.path,
+        root=root,
+        width=width,
+        height=height,
+        gold_xyxy_px=_boxes(result.gold()),
+        all_boxes_xyxy_px=_boxes(result.found.boxes),
+        all_scores=tuple(result.found.scores.tolist()),
+    )
+
+
+def _boxes(boxes: Tensor) -> tuple[PixelBox, ...]:
+    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist())

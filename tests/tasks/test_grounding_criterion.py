@@ -1,0 +1,104 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tasks.grounding.criterion import GroundingCriterion
+from tasks.grounding.model import GroundingOutput
+
+GRID = (4, 5)
+
+
+def make_output(phrases: int, seed: int = 0, queries: int = 3, layers: int = 2) -> GroundingOutput:
+    g = torch.Generator().manual_seed(seed)
+    tokens = GRID[0] * GRID[1]
+
+    def boxes(*shape: int) -> Tensor:
+        centre = 0.2 + 0.6 * torch.rand(*shape, 2, generator=g, dtype=torch.float64)
+        return torch.cat([centre, 0.1 + 0.2 * torch.rand(*shape, 2, generator=g, dtype=torch.float64)], -1)
+
+    return GroundingOutput(
+        logits=torch.randn(layers, phrases, queries, generator=g, dtype=torch.float64).requires_grad_(),
+        boxes=boxes(layers, phrases, queries).requires_grad_(),
+        heat=torch.randn(phrases, tokens, generator=g, dtype=torch.float64).requires_grad_(),
+        token_boxes=boxes(phrases, tokens).requires_grad_(),
+        token_mask=torch.ones(phrases, tokens, dtype=torch.bool),
+        grid=GRID,
+    )
+
+
+def iou_terms(pred: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
+    """L1 and 1 - GIoU of a cxcywh prediction and an xyxy gold box, written out."""
+    centre = np.concatenate([(gold[:2] + gold[2:]) / 2, gold[2:] - gold[:2]])
+    a = np.concatenate([pred[:2] - pred[2:] / 2, pred[:2] + pred[2:] / 2])
+    inter = np.clip(np.minimum(a[2:], gold[2:]) - np.maximum(a[:2], gold[:2]), 0, None).prod()
+    union = (a[2:] - a[:2]).prod() + (gold[2:] - gold[:2]).prod() - inter
+    hull = (np.maximum(a[2:], gold[2:]) - np.minimum(a[:2], gold[:2])).prod()
+    return float(np.abs(pred - centre).sum()), float(1 - (inter / union - (hull - union) / hull))
+
+
+def test_single_box_against_numpy() -> None:
+    """One phrase, one box: every part written out by hand."""
+    output = make_output(1, queries=1, layers=1)
+    gold = np.array([0.30, 0.30, 0.55, 0.70])
+    losses = GroundingCriterion()(output, [torch.tensor(gold[None])])
+    l1, giou = iou_terms(output.boxes[0, 0, 0].detach().numpy(), gold)
+    score = math.log1p(math.exp(-output.logits[0, 0, 0].item()))
+    assert losses["l1"].item() == pytest.approx(l1)
+    assert losses["giou"].item() == pytest.approx(giou)
+    assert losses["score"].item() == pytest.approx(score)
+    heat = output.heat[0].detach().numpy()
+    p = 1 / (1 + np.exp(-heat))
+    total = 0.0
+    centre_token = int(0.5 * GRID[0]) * GRID[1] + int(0.425 * GRID[1])
+    rows, columns = np.divmod(np.arange(20), GRID[1])
+    places = np.stack([(columns + 0.5) / GRID[1], (rows + 0.5) / GRID[0]], -1)
+    sigma = np.maximum((gold[2:] - gold[:2]) / 6, 0.33 / 5)
+    for token in range(20):
+        if token == centre_token:
+            total -= (1 - p[token]) ** 2 * np.log(p[token])
+        else:
+            truth = np.exp(-0.5 * (((places[token] - places[centre_token]) / sigma) ** 2).sum())
+            total -= (1 - truth) ** 4 * p[token] ** 2 * np.log(1 - p[token])
+    assert losses["heat"].item() == pytest.approx(total)
+    token_l1, token_giou = iou_terms(output.token_boxes[0, centre_token].detach().numpy(), gold)
+    assert losses["token_l1"].item() == pytest.approx(token_l1)
+    assert losses["token_giou"].item() == pytest.approx(token_giou)
+    expected = score + total + 5 * (l1 + token_l1) + 2 * (giou + token_giou)
+    assert losses["loss"].item() == pytest.approx(expected)
+
+
+def test_a_sentence_without_boxes_silences_every_query() -> None:
+    output = make_output(2)
+    losses = GroundingCriterion()(output, [torch.zeros(0, 4), torch.zeros(0, 4)])
+    losses["loss"].backward()
+    assert losses["l1"] == losses["giou"] == losses["token_l1"] == 0
+    assert output.logits.grad is not None
+    assert (output.logits.grad > 0).all()
+    assert output.heat.grad is not None
+    assert (output.heat.grad > 0).all()
+
+
+def test_degenerate_boxes_give_no_nan() -> None:
+    output = make_output(1)
+    point = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.2, 0.2, 0.2, 0.9]], dtype=torch.float64)
+    losses = GroundingCriterion()(output, [point])
+    losses["loss"].backward()
+    assert torch.isfinite(losses["loss"])
+    assert output.boxes.grad is not None
+    assert torch.isfinite(output.boxes.grad).all()
+
+
+def test_the_loss_falls_to_nothing_on_a_perfect_answer() -> None:
+    gold = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.6, 0.5, 0.9, 0.9]])
+    cxcywh = torch.cat([(gold[:, :2] + gold[:, 2:]) / 2, gold[:, 2:] - gold[:, :2]], -1)
+    boxes = torch.cat([cxcywh, torch.full((1, 4), 0.5)])[None, None]
+    logits = torch.tensor([[[20.0, 20.0, -20.0]]])
+    base = make_output(1)
+    output = GroundingOutput(logits, boxes, base.heat.float(), base.token_boxes.float(), base.token_mask, GRID)
+    losses = GroundingCriterion()(output, [gold])
+    assert losses["score"] < 1e-6
+    assert losses["l1"] < 1e-5
+    assert losses["giou"] < 1e-5
