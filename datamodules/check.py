@@ -144,7 +144,9 @@ def read_quarantine(path: str | Path) -> Quarantine:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise DataError(
-            "the quarantine list cannot be read", where=str(path), command="medvl data check FORMAT FOLDER --output FILE, which writes one"
+            "the quarantine list cannot be read",
+            where=str(path),
+            command="medvl data check FORMAT FOLDER --output FILE, which writes one",
         ) from None
     for number, line in enumerate(filter(str.strip, lines), 1):
         try:
