@@ -13,6 +13,8 @@ ALLOWED = (
     "medvl.encoders",
     "medvl.losses",
     "medvl.metrics",
+    "medvl.schedule",
+    "medvl.schedule",
     "tasks",
     "datamodules",
     "ontology",
