@@ -125,7 +125,7 @@ def _explained(source: str) -> Iterator[None]:
     except MedvlError:
         raise
     except (OSError, ValueError, RuntimeError, LookupError, ImportError, SafetensorError, UnpicklingError) as error:
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         if Path(source).exists() or not isinstance(error, OSError):
             raise ConfigError(f"cannot build an encoder from {source!r}", where="pretrained", hint=cause) from error
         if source.startswith((".", "/", "~")):
@@ -133,6 +133,6 @@ def _explained(source: str) -> Iterator[None]:
         raise ConfigError(
             f"{source!r} is not on this machine and could not be downloaded",
             where="pretrained",
-            hint="offline, pass a local folder: fetch it where there is a network, and copy it here",
+            hint="offline, pass a local folder as `pretrained`: fetch it where there is a network, and copy it here",
             command=f"hf download {source.removeprefix('hf-hub:')} --local-dir FOLDER",
         ) from error

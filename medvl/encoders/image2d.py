@@ -52,7 +52,8 @@ class TimmEncoder(ImageEncoder):
             hint = nearest(name.split(".")[0], timm.list_models())
             raise ConfigError(f"timm has no model {name!r}", where="image_encoder.name", hint=hint)
         options = {"img_size": img_size, "in_chans": in_chans, "drop_path_rate": drop_path or None}
-        self.source = pretrained if isinstance(pretrained, str) else f"timm/{name}" if pretrained else ""
+        registered = timm.get_pretrained_cfg(name).hf_hub_id if pretrained is True else ""
+        self.source = pretrained if isinstance(pretrained, str) else registered or name if pretrained else ""
         self.files: hub.Files = {}
         missing: Mapping[str, Tensor] = {}
         if isinstance(pretrained, str):
@@ -67,7 +68,7 @@ class TimmEncoder(ImageEncoder):
         self.nhwc = str(getattr(model, "output_fmt", "")).endswith("NHWC")
         self.level = None if stride is None else _level(model, name, stride)
         unit = model.feature_info[-1]["reduction"] if getattr(model, "feature_info", None) else 32
-        native = getattr(getattr(model, "patch_embed", None), "img_size", None) or config["input_size"][1:]
+        native = (img_size, img_size) if isinstance(img_size, int) else img_size or config["input_size"][1:]
         self.layout, used = find_layout(self._run, in_chans, unit, tuple(native))
         hub.check_loaded(missing, used, self.source)
         park_idle(self.model, used)
@@ -151,15 +152,14 @@ class HFImageEncoder(ImageEncoder):
         missing: Mapping[str, Tensor] = {}
         if config is not None:
             transformers = import_module("transformers")
-            tower = transformers.AutoModel.from_config(_tower_config(transformers.AutoConfig.for_model(**config)))
+            tower = _pick_tower(
+                transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config)), "vision"
+            )
         else:
             with hub.opened("image", self.source) as source:
                 preprocessing = hub.read_json(source.path, "preprocessor_config.json")
-                tower, missing = load_tower(source, "vision")
-            self.files = {
-                "config.json": json.dumps(tower.config.to_dict()),
-                "preprocessor_config.json": json.dumps(preprocessing),
-            }
+                tower, whole, missing = load_tower(source, "vision")
+            self.files = {"config.json": whole, "preprocessor_config.json": json.dumps(preprocessing)}
         self.tower: Any = settle_norms(tower, norm, pretrained is not None).eval()
         settings = tower.config
         self.interpolates = "interpolate_pos_encoding" in inspect.signature(tower.forward).parameters
@@ -194,25 +194,21 @@ class HFImageEncoder(ImageEncoder):
         return output
 
 
-def load_tower(source: hub.Source, side: str) -> tuple[Any, dict[str, Tensor]]:
+def load_tower(source: hub.Source, side: str) -> tuple[Any, str, dict[str, Tensor]]:
     """Load a Hugging Face model, or its `vision` or `text` tower, in float32.
 
     Returns:
-        The tower, and its parameters that the weights lacked.
+        The tower, the whole model's configuration as JSON, and the parameters that the weights lacked.
     """
     transformers = import_module("transformers")
     config = hub.load(transformers.AutoConfig.from_pretrained, source.path)
-    if not source.weights:
-        return _pick_tower(transformers.AutoModel.from_config(_tower_config(config, side)), side), {}
-    loader = transformers.AutoModel.from_pretrained
-    model, report = hub.load(loader, source.path, config=config, dtype=torch.float32, output_loading_info=True)
-    lost = {name: value for name, value in model.named_parameters() if name in set(report["missing_keys"])}
-    return _pick_tower(model, side), lost
-
-
-def _tower_config(config: Any, side: str = "vision") -> Any:
-    inner = getattr(config, f"{side}_config", None)
-    return config if inner is None else inner
+    if source.weights:
+        loader = transformers.AutoModel.from_pretrained
+        model, report = hub.load(loader, source.path, config=config, dtype=torch.float32, output_loading_info=True)
+        missing = {name: value for name, value in model.named_parameters() if name in set(report["missing_keys"])}
+    else:
+        model, missing = transformers.AutoModel.from_config(config), {}
+    return _pick_tower(model, side), config.to_json_string(use_diff=False), missing
 
 
 def _pick_tower(model: Any, side: str) -> Any:

@@ -43,7 +43,7 @@ class HFTextEncoder(TextEncoder):
         self.source, self.pooling = pretrained, pooling
         with hub.opened("text", pretrained) as source:
             self.tokenizer = _tokenizer(source.path)
-            tower, missing = load_tower(hub.Source(source.path, source.weights and not random), "text")
+            tower, self.config, missing = load_tower(hub.Source(source.path, source.weights and not random), "text")
         self.tower: Any = tower.eval()
         self._settle_tokenizer(max_length)
         with torch.enable_grad():
@@ -63,8 +63,7 @@ class HFTextEncoder(TextEncoder):
         self.masks = "attention_mask" in tokenizer.model_input_names
         with TemporaryDirectory(prefix="medvl-") as folder:
             tokenizer.save_pretrained(folder)
-            self.tower.config.save_pretrained(folder)
-            self.files = hub.pack(Path(folder))
+            self.files = {**hub.pack(Path(folder)), "config.json": self.config}
 
     def tokenize(self, texts: list[str]) -> dict[str, Tensor]:
         """Return the tokenizer's padded tensors and an `attention_mask`, True on tokens of the text."""
