@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.augment import GroundingAugment
 from datamodules.batches import GroundingBatch
-from datamodules.loader import BatchLoader
+from datamodules.loader import Batches, BatchLoader
 from datamodules.packing import PackedBatchSampler, StridedBatchSampler
 from datamodules.phrases import Blind, PhraseDataset
 from datamodules.pixels import CacheKind, Pixels
@@ -151,9 +151,9 @@ class GroundingData(LightningDataModule):
         """Return every pair of `test` once."""
         return self._eval_loader("test")
 
-    def predict_dataloader(self) -> BatchLoader:
+    def predict_dataloader(self) -> Batches:
         """Return every pair of `predict_split` once."""
-        return self._eval_loader(self.predict_split)
+        return Batches(self._eval_loader(self.predict_split))
 
     def transfer_batch_to_device(
         self, batch: GroundingBatch, device: torch.device, dataloader_idx: int

@@ -57,3 +57,20 @@ class BatchLoader(DataLoader[Any]):
         self._epoch, self._resume = state["epoch"], state["yielded"]
         if isinstance(self.sampler, PackedBatchSampler):
             self.sampler.skip(self._epoch, self._resume)
+
+
+class Batches:
+    """A loader's batches and nothing else.
+
+    Lightning rebuilds a `DataLoader` to predict, to learn which samples are in a batch; ours has no such arguments, and
+    its batches carry their records. What is no `DataLoader` is left as it is.
+    """
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
+
+    def __len__(self) -> int:
+        return len(self.loader)

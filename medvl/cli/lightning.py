@@ -81,6 +81,8 @@ class MedvlCLI(LightningCLI):
         model = getattr(sys.modules[module], name)
         self.task = str(getattr(model, "task_name", name.removesuffix("Task").lower()))
         config.name = config.name or next((Path(str(path)).stem for path in config.config or ()), "default")
+        if self.subcommand == "predict":
+            config.return_predictions = False  # they are written, not kept: a test split may not fit in memory
         parent = Path(config.runs) / self.task / config.name
         named = config.ckpt_path or ("best" if config.run and self.subcommand != "fit" else None)
         if named:
@@ -96,10 +98,9 @@ class MedvlCLI(LightningCLI):
             return folder
         if config.run:
             return runs.empty_folder(Path(config.run))
-        # Of several processes one names the folder; the recorder tells the others.
-        return (
-            runs.new_run(parent, newest=self.subcommand == "fit") if getattr(rank_zero_only, "rank", 0) == 0 else parent
-        )
+        if getattr(rank_zero_only, "rank", 0):  # one process names the folder; the recorder tells the others
+            return parent
+        return runs.new_run(parent, newest=self.subcommand == "fit")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer around the run folder."""

@@ -14,6 +14,11 @@ CHATTER: tuple[str, ...] = (
     "Loaded model weights",
 )
 CHATTER += ("Restoring states from", "Restored all states", "Loading `train_dataloader`", "Seed set to")
+LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+)
 NOISE = (
     r".*does not have many workers.*",
     r".*isn't a multiple of.*logging interval.*",
@@ -33,7 +38,7 @@ def _tells(record: logging.LogRecord) -> bool:
 
 def quieten() -> None:
     """Install the filters; calling it twice does no harm."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.fabric"):
+    for name in LOGGERS:
         logging.getLogger(name).addFilter(_tells)
     for pattern in NOISE:
         warnings.filterwarnings("ignore", message=pattern)
