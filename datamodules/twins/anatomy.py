@@ -226,6 +226,11 @@ class Grid:
         row, column = self._pixels[0] / self.height, self._pixels[1] / self.width
         return ((row > y0) & (row < y1))[:, None] & ((column > x0) & (column < x1))[None]
 
+    @cached_property
+    def coarse(self) -> Grid:
+        """The same image with a quarter of the rows and columns."""
+        return Grid(self.body, max(8, self.height // 4), max(8, self.width // 4))
+
     def zoomed(self, box: tuple[float, float, float, float]) -> Grid:
         """The window around a box (xyxy in [0, 1]) with a margin of a quarter of its sides."""
         w, h = 0.25 * (box[2] - box[0]) + 0.02, 0.25 * (box[3] - box[1]) + 0.02

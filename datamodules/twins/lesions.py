@@ -53,7 +53,7 @@ def _broken(grid: Grid, lesion: Lesion, mask: Array, rng: np.random.Generator) -
     n, (x, y) = lesion.numbers, grid.xy
     turn = float(rng.uniform(-0.5, 0.5)) + n["tilt"]
     across = (x - np.float32(n["x"])) * np.float32(np.cos(turn)) + (y - np.float32(n["y"])) * np.float32(np.sin(turn))
-    return mask * (1 - np.float32(1.3) * smooth(np.float32(0.012) - np.abs(across), 0.008))
+    return mask * (1 - np.float32(1.1) * smooth(np.float32(0.012) - np.abs(across), 0.008))
 
 
 _TEXTURES = {

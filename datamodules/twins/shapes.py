@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
 
 from datamodules.twins.anatomy import Array, Grid, smooth
 
@@ -62,7 +64,8 @@ def _fluid(grid: Grid, lesion: Lesion) -> Array:
     y = grid.xy[1]
     t = np.clip((grid.reach - 0.13) / (grid.wall - 0.13), 0, 1)
     level = np.float32(n["level"]) - np.float32(n["rise"]) * (t**3)
-    return smooth(y - level, 0.02) * _seen(grid, lesion)
+    beside = smooth(-grid.heart - 0.09, 0.04)  # no sliver between heart and diaphragm
+    return smooth(y - level, 0.02) * _seen(grid, lesion) * beside
 
 
 def _air(grid: Grid, lesion: Lesion) -> Array:
@@ -118,11 +121,29 @@ def mask_of(grid: Grid, lesion: Lesion) -> Array:
 
 
 def box_of(grid: Grid, lesion: Lesion) -> Box | None:
-    """The tight box (xyxy in [0, 1]) of the part of a lesion that is on the film; None where too little of it is."""
-    shown = (mask_of(grid, lesion) > 0.5) & grid.field
-    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-    if len(rows) < 3 or len(columns) < 3:
+    """The tight box (xyxy in [0, 1]) of the largest part of a lesion that is on the film, less its hair-thin tips.
+
+    None where too little of it is on the film.
+    """
+    rough = _extent(mask_of(grid.coarse, lesion) > 0.02)
+    if rough is None:
         return None
-    height, width = shown.shape
-    left, right = float(columns[0]) / width, float(columns[-1] + 1) / width
-    return left, float(rows[0]) / height, right, float(rows[-1] + 1) / height
+    window = grid.zoomed(rough)
+    shown = (mask_of(window, lesion) > 0.5) & window.field
+    tip = max(3, round(0.012 * max(grid.height, grid.width)))
+    parts, count = ndimage.label(ndimage.binary_opening(shown, np.ones((tip, tip), dtype=bool)))
+    if count == 0:
+        return None
+    largest = int(np.argmax(np.bincount(parts.ravel())[1:])) + 1
+    top, _, left, _ = window.window or (0, 0, 0, 0)
+    return _extent(parts == largest, top, left, grid.height, grid.width)
+
+
+def _extent(mask: npt.NDArray[np.bool_], top: int = 0, left: int = 0, height: int = 0, width: int = 0) -> Box | None:
+    """Box of what is set in a window at (top, left) of an image of (height, width); None where nothing is."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows) == 0:
+        return None
+    height, width = height or mask.shape[0], width or mask.shape[1]
+    x0, x1, y0, y1 = (int(v) for v in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
+    return (left + x0) / width, (top + y0) / height, (left + x1) / width, (top + y1) / height

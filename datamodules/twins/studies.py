@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from datamodules.twins.anatomy import Anatomy, Grid, sample_anatomy
 from datamodules.twins.film import paint
-from datamodules.twins.findings import KINDS, Finding, draw_kinds, plan_finding
+from datamodules.twins.findings import KINDS, LARGE_HEART, Finding, draw_kinds, plan_finding
 from datamodules.twins.phrases import Sentence, affirm, negate, normal
 from datamodules.twins.shapes import Box
 
@@ -105,7 +105,7 @@ def _affirm(rng: np.random.Generator, finding: Finding, free: list[str], painted
     kind = "present" if painted else "absent"
     sides = [lesion.side for lesion in finding.lesions]
     other = free[int(rng.integers(len(free)))]
-    if sides == ["right", "left"] and rng.random() < 0.3:
+    if sides == ["right", "left"] and rng.random() < 0.15:
         texts = [affirm(rng, finding.kind, (lesion,), other, placed=True) for lesion in finding.lesions]
         boxes = [(box,) if painted else () for box in finding.boxes]
         pair = [_sentence(text, kind, finding.kind, box) for text, box in zip(texts, boxes, strict=True)]
@@ -120,13 +120,13 @@ def plan(index: int, seed: int) -> StudyPlan:
     body = sample_anatomy(_rng(seed, 3, _patient(index)), rng)
     ill = rng.random() < 0.68
     here = int(rng.choice([2, 3, 4], p=[0.22, 0.4, 0.38])) if ill else 0
-    absent = int(rng.random() < 0.4) + int(rng.random() < 0.05)
+    absent = int(rng.random() < 0.42) + int(rng.random() < 0.05)
     quiet = int(rng.choice([0, 1, 2], p=[0.52, 0.36, 0.12])) if ill else int(rng.choice([1, 2, 3], p=[0.6, 0.32, 0.08]))
 
     kinds = draw_kinds(rng, here + absent + 4)  # in random order, so that who is painted is drawn here
     shown, missing, free = kinds[:here], kinds[here : here + absent], kinds[here + absent :]
     if "cardiomegaly" in shown:
-        body = replace(body, heart=(float(rng.uniform(1.2, 1.5)), *body.heart[1:]))
+        body = replace(body, heart=(float(rng.uniform(*LARGE_HEART)), *body.heart[1:]))
     planned = _plan_all(rng, body, [*shown, *missing])
     painted = tuple(finding for finding in planned if finding.kind in shown)
     present = frozenset(finding.kind for finding in painted)
