@@ -32,6 +32,7 @@ from medvl.errors import ConfigError, MedvlError
 T = TypeVar("T")
 Files = dict[str, str]
 
+_FOREIGN = (OSError, ValueError, TypeError, RuntimeError, LookupError, ImportError, SafetensorError, UnpicklingError)
 _SAVED: ContextVar[Mapping[tuple[str, str], Files] | None] = ContextVar("saved", default=None)
 
 
@@ -66,10 +67,31 @@ def rebuilding(checkpoint: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
+def explained(source: str) -> Iterator[None]:
+    """Turn what the libraries raise about a source into one `ConfigError` that names the offline way."""
+    try:
+        yield
+    except MedvlError:
+        raise
+    except _FOREIGN as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        if Path(source).exists() or not isinstance(error, OSError):
+            raise ConfigError(f"cannot build an encoder from {source!r}", where="pretrained", hint=cause) from error
+        if source.startswith((".", "/", "~")):
+            raise ConfigError(f"no such folder: {source}", where="pretrained") from error
+        raise ConfigError(
+            f"{source!r} is not on this machine and could not be downloaded",
+            where="pretrained",
+            hint="offline, pass a local folder as `pretrained`: fetch it where there is a network, and copy it here",
+            command=f"hf download {source.removeprefix('hf-hub:')} --local-dir FOLDER",
+        ) from error
+
+
+@contextmanager
 def opened(kind: str, source: str) -> Iterator[Source]:
     """Find a source; errors met while reading it come out as one `ConfigError` that names the offline way."""
     files = (_SAVED.get() or {}).get((kind, source))
-    with _explained(source):
+    with explained(source):
         if files is None:
             yield Source(source)
             return
@@ -116,23 +138,3 @@ def check_loaded(missing: Mapping[str, Tensor], used: set[int], source: str) -> 
     if lost:
         what = f"the weights of {source!r} lack {len(lost)} tensors that the encoder needs"
         raise ConfigError(what, where=", ".join(lost[:2]) + (" …" if len(lost) > 2 else ""))
-
-
-@contextmanager
-def _explained(source: str) -> Iterator[None]:
-    try:
-        yield
-    except MedvlError:
-        raise
-    except (OSError, ValueError, RuntimeError, LookupError, ImportError, SafetensorError, UnpicklingError) as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        if Path(source).exists() or not isinstance(error, OSError):
-            raise ConfigError(f"cannot build an encoder from {source!r}", where="pretrained", hint=cause) from error
-        if source.startswith((".", "/", "~")):
-            raise ConfigError(f"no such folder: {source}", where="pretrained") from error
-        raise ConfigError(
-            f"{source!r} is not on this machine and could not be downloaded",
-            where="pretrained",
-            hint="offline, pass a local folder as `pretrained`: fetch it where there is a network, and copy it here",
-            command=f"hf download {source.removeprefix('hf-hub:')} --local-dir FOLDER",
-        ) from error

@@ -152,9 +152,9 @@ class HFImageEncoder(ImageEncoder):
         missing: Mapping[str, Tensor] = {}
         if config is not None:
             transformers = import_module("transformers")
-            tower = _pick_tower(
-                transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**config)), "vision"
-            )
+            with hub.explained(str(config.get("model_type"))):
+                settings = transformers.AutoConfig.for_model(**config)
+                tower = _pick_tower(transformers.AutoModel.from_config(settings), "vision")
         else:
             with hub.opened("image", self.source) as source:
                 preprocessing = hub.read_json(source.path, "preprocessor_config.json")
@@ -167,7 +167,8 @@ class HFImageEncoder(ImageEncoder):
         unit = patch if isinstance(patch, int) and not hasattr(settings, "depths") else 32
         native = (side, side) if isinstance(side, int) else tuple(side)
         channels = getattr(settings, "num_channels", 3)
-        self.layout, used = find_layout(self._run, channels, unit, native)
+        with hub.explained(self.source or settings.model_type):
+            self.layout, used = find_layout(self._run, channels, unit, native)
         hub.check_loaded(missing, used, self.source)
         park_idle(self.tower, used)
         self.tower.train()

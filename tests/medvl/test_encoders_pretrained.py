@@ -312,6 +312,16 @@ def test_missing_downloads_name_the_offline_way(tmp_path: Path) -> None:
         HFTextEncoder(str(tmp_path))
 
 
+def test_models_that_do_not_fit_are_refused() -> None:
+    naflex = {"model_type": "siglip2", "text_config": {**SMALL, "vocab_size": 40}, "vision_config": {**SMALL}}
+    for config, said in (({"model_type": "nope"}, "Unrecognized model"), (naflex, "pixel_attention_mask")):
+        with pytest.raises(MedvlError, match=said):
+            HFImageEncoder(config=config)
+    with pytest.raises(MedvlError, match="either `pretrained` or `config`"):
+        HFImageEncoder()
+    assert HFImageEncoder(config={"model_type": "vit", **VISION})(torch.rand(1, 1, 20, 32)).grid == (3, 4)
+
+
 def test_weights_that_lack_tensors_are_refused(tmp_path: Path) -> None:
     write_text("bert", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
