@@ -87,7 +87,7 @@ WORDS: dict[str, Words] = {
             "lesión con aspecto de masa|lesiones con aspecto de masa|f",
         ),
         LUNG,
-        "size",
+        "bulk",
         ("lobulated", "well-circumscribed"),
         ("lobulado", "bien delimitado"),
     ),
@@ -255,7 +255,7 @@ WORDS: dict[str, Words] = {
         ("hiatal hernia|hiatal hernias", "hiatus hernia|hiatus hernias", "retrocardiac hernia|retrocardiac hernias"),
         ("hernia de hiato|hernias de hiato|f", "hernia hiatal|hernias hiatales|f"),
         FIXED,
-        "size",
+        "bulk",
     ),
     "aortic elongation": Words(
         (
@@ -292,6 +292,7 @@ WORDS: dict[str, Words] = {
 SIZES_EN = {
     "amount": (("small", "minimal", "tiny"), ("moderate", "moderate-sized"), ("large", "extensive", "massive")),
     "size": (("small", "tiny"), ("medium-sized",), ("large", "sizeable")),
+    "bulk": (("small",), ("medium-sized", "moderate-sized"), ("large", "bulky")),
     "extent": (("small", "limited"), ("moderate",), ("extensive", "large")),
     "degree": (("mild", "slight", "subtle"), ("moderate",), ("marked", "prominent", "severe")),
     "none": ((), (), ()),
@@ -299,6 +300,7 @@ SIZES_EN = {
 SIZES_ES = {
     "amount": (("pequeño", "mínimo", "escaso"), ("moderado",), ("grande", "extenso", "masivo")),
     "size": (("pequeño", "diminuto"), ("de tamaño medio",), ("grande", "de gran tamaño")),
+    "bulk": (("pequeño",), ("de tamaño medio",), ("grande", "de gran tamaño")),
     "extent": (("pequeño", "limitado"), ("moderado",), ("extenso", "amplio")),
     "degree": (("leve", "ligero", "discreto"), ("moderado",), ("marcado", "prominente", "severo")),
     "none": ((), (), ()),

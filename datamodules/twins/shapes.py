@@ -64,8 +64,8 @@ def _fluid(grid: Grid, lesion: Lesion) -> Array:
     y = grid.xy[1]
     t = np.clip((grid.reach - 0.13) / (grid.wall - 0.13), 0, 1)
     level = np.float32(n["level"]) - np.float32(n["rise"]) * (t**3)
-    beside = smooth(-grid.heart - 0.09, 0.04)  # no sliver between heart and diaphragm
-    return smooth(y - level, 0.02) * _seen(grid, lesion) * beside
+    under = smooth(grid.heart + 0.09, 0.04) * smooth(grid.below + 0.1, 0.04)  # the sliver between heart and diaphragm
+    return smooth(y - level, 0.02) * _seen(grid, lesion) * (1 - under)
 
 
 def _air(grid: Grid, lesion: Lesion) -> Array:
