@@ -41,7 +41,7 @@ def run(words: list[str]) -> int:
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """Return the parser and those of its commands, by name."""
     parser = Parser(prog="medvl data", description="Data sets on disk and their synthetic twins.")
-    add = parser.add_subparsers(dest="command", required=True, metavar="list|twin|check|convert|show").add_parser
+    add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
     commands = {
         "list": add("list", help="the formats that medvl reads"),
         "twin": add("twin", help="write a synthetic data set in a format's exact layout"),

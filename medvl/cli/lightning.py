@@ -19,7 +19,7 @@ from lightning.pytorch.plugins import CheckpointIO
 
 from medvl.cli import runs
 from medvl.cli.imports import guard_imports, import_families
-from medvl.cli.mistakes import explain
+from medvl.cli.mistakes import explain, mistake_behind
 from medvl.cli.quiet import quieten
 from medvl.cli.recording import (
     CONFIG_KEY,
@@ -173,6 +173,11 @@ def run(words: list[str]) -> int:
         cli = MedvlCLI([words[0], *config_of_run(words), *words[1:]])
     except MisconfigurationException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
+    except (TypeError, ValueError) as error:  # the parser wraps what a constructor raises
+        mistake = mistake_behind(error)
+        if mistake is None:
+            raise
+        raise mistake from error
     cli.finish()
     return 0
 

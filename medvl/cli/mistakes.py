@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from medvl.cli.words import options_of
-from medvl.errors import ConfigError, nearest
+from medvl.errors import ConfigError, MedvlError, nearest
 
 KEY = re.compile(r'Parser key "([^"]+)"')
 CLASS = re.compile(r"Problem with given class_path '([^']+)'")
@@ -39,12 +39,22 @@ def explain(error: Exception, options: Iterable[str], words: list[str]) -> Confi
     return ConfigError(line[:160], where=place(keys_of(message), words), command=f"medvl {words[0]} --help")
 
 
+def mistake_behind(error: BaseException) -> MedvlError | None:
+    """Return the first of our own errors in the chain that led to `error`."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, MedvlError):
+        behind = behind.__cause__ or behind.__context__
+    return behind
+
+
 def unknown_option(match: re.Match[str], message: str, options: list[str], words: list[str]) -> ConfigError:
     """A key or flag that the sub-command does not have."""
     name = match[1].lstrip("-").split("=")[0]
     if not match[1].startswith("-") and match[0].startswith("unrec"):
         return ConfigError(f"a word too many: {name!r}", where="command line", command=f"medvl {words[0]} --help")
-    return ConfigError(f"no option {name!r}", where=place([name], words), hint=closest(name, alike(name, options)))
+    known = {prefix for option in options for prefix in prefixes(option)}
+    name = next((prefix for prefix in prefixes(name) if prefix not in known), name)
+    return ConfigError(f"no option {name!r}", where=place([name], words), hint=closest(name, alike(name, known)))
 
 
 def unknown_argument(match: re.Match[str], message: str, options: list[str], words: list[str]) -> ConfigError:
@@ -145,8 +155,9 @@ def place(keys: list[str], words: list[str]) -> str | None:
     if any(word.partition("=")[0] == f"--{dotted}" for word in words):
         return f"--{dotted}"
     leaf = re.compile(rf"(?:^|[\s{{,]){re.escape(dotted.rpartition('.')[2])}\s*:")
-    for config in reversed(options_of(words, "--config", "-c")):
-        lines = Path(config).read_text(encoding="utf-8").splitlines() if Path(config).is_file() else []
+    files = [name for name in options_of(words, "--config", "-c") if "\n" not in name and Path(name).is_file()]
+    for config in reversed(files):
+        lines = Path(config).read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines, start=1):
             if leaf.search(line):
                 return f"{config}:{number} ({dotted})"
@@ -159,10 +170,16 @@ def closest(name: str, options: Iterable[str]) -> str | None:
     return nearest(name, known) if known else None
 
 
-def alike(name: str, options: list[str]) -> list[str]:
-    """Return the options in the same group as `name`, or all."""
+def prefixes(name: str) -> list[str]:
+    """Return `a`, `a.b`, `a.b.c` for `a.b.c`."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def alike(name: str, known: Iterable[str]) -> list[str]:
+    """Return the names in the same group as `name`."""
     group = name.rpartition(".")[0]
-    return [option for option in options if option.rpartition(".")[0] == group] or options
+    return [option for option in known if option.rpartition(".")[0] == group]
 
 
 def readable(kind: str) -> str:

@@ -27,7 +27,8 @@ class Parser(argparse.ArgumentParser):
         hint = None
         if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.+)\)", message):
             hint = nearest(choice[1], [name.strip(" '") for name in choice[2].split(",")])
-            message = message.partition(": ")[0].removeprefix("argument ") + f": no {choice[1]!r}"
+            name = message.partition(": ")[0].removeprefix("argument ").lower()
+            message = f"no {name} {choice[1]!r}"
         raise ConfigError(message, hint=hint, command=f"{self.prog} --help")
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:

@@ -27,7 +27,6 @@ NOISE = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*`isinstance\(treespec.*",
     r".*GPU available but not used.*",
-    r".*You are using `torch.load` with `weights_only=False`.*",
 )
 
 

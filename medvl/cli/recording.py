@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,13 +112,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 def load_primitives(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Load a checkpoint with `weights_only=True`, or say in one line why it cannot be."""
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError("not a whole checkpoint", where=str(path))
     try:
         loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise CheckpointError(f"cannot read the checkpoint ({type(error).__name__})", where=str(path)) from error
-    except Exception as error:  # pickle.UnpicklingError, named here without importing pickle
+    except Exception as error:  # which kinds torch raises, pickle's own among them, differs between versions
         raise CheckpointError(
-            "the checkpoint holds more than tensors and plain values", where=str(path), hint="it was not loaded"
+            "the checkpoint is damaged, or holds more than tensors and plain values", where=str(path)
         ) from error
     return loaded
 

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_toy import Run, medvl
+from PIL import Image
+
+__all__ = ["medvl"]
+
+
+def test_list_names_every_format(medvl: Run) -> None:
+    status, out, _ = medvl("data list")
+    assert status == 0
+    for name in ("padchest-gr", "ms-cxr", "table", "ms-cxr-0.1"):
+        assert name in out
+
+
+@pytest.mark.parametrize(("twin", "source"), [("padchest-gr", "padchest-gr"), ("ms-cxr-0.1", "ms-cxr")])
+def test_a_twin_is_written_checked_shown_and_converted(medvl: Run, twin: str, source: str) -> None:
+    status, out, _ = medvl(f"data twin {twin} twin --studies 8 --seed 3 --size 120 --workers 1")
+    assert (status, out) == (0, f"twin: 8 studies  next: medvl data check {source} twin\n")
+    status, out, _ = medvl(f"data check {source} twin")
+    assert (status, out.splitlines()[-1]) == (0, "no problem found")
+    assert medvl(f"data show {source} twin --n 4 --output pictures/four.png")[:2] == (0, "pictures/four.png\n")
+    assert min(Image.open("pictures/four.png").size) > 200
+    status, out, _ = medvl(f"data convert {source} twin --size 64")
+    assert status == 0
+    assert out.startswith(tuple(str(n) for n in range(1, 9)))
+
+
+def test_a_source_takes_its_options(medvl: Run, table_twin: Path) -> None:
+    words = f"data check table {table_twin}/table.csv --box-format xyxy_px"
+    columns = "image=filename,phrase=notes,boxes=regions,patient_id=subject,split=fold"
+    assert medvl(f"{words} --columns {columns}")[0] == 0
+    status, _, error = medvl(f"{words} --columns image")
+    assert status == 2
+    assert "expected name=column,name=column, not 'image'" in error
+    status, _, error = medvl(words.replace("xyxy_px", "xyxi_px"))
+    assert error.startswith("error: no --box-format 'xyxi_px'\n  hint:  did you mean 'xyxy_px'?\n")
+
+
+def test_check_lists_what_is_wrong(medvl: Run, padchest_twin: Path) -> None:
+    assert medvl("data twin padchest-gr twin --studies 8 --seed 3 --size 120 --workers 1")[0] == 0
+    images = sorted(Path("twin").rglob("*.png"))
+    images[0].write_bytes(images[0].read_bytes()[:200])
+    images[1].unlink()
+    status, out, _ = medvl("data check padchest-gr twin --queries 0 --output bad/rows.jsonl")
+    assert status == 1
+    assert "image-unreadable" in out
+    assert "image-missing" in out
+    assert "too-many-boxes" in out
+    codes = {json.loads(line)["code"] for line in Path("bad/rows.jsonl").read_text().splitlines()}
+    assert codes == {"image-unreadable", "image-missing"}
+    assert medvl("data check padchest-gr twin --quarantine bad/rows.jsonl --no-decode")[0] in (0, 1)

@@ -1,0 +1,54 @@
+"""The quickstart as a newcomer runs it, in two steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from cli_toy import Run, medvl
+
+__all__ = ["medvl"]
+CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+QUICKSTART = f"--config {CONFIGS}/quickstart/grounding.yaml --data.batch_size 16"
+SHORT = "--trainer.max_steps 2 --trainer.val_check_interval 2 --trainer.enable_progress_bar false"
+
+
+def test_fit_test_predict(medvl: Run, padchest_twin: Path) -> None:
+    words = f"{QUICKSTART} --data.source.root {padchest_twin}"
+    status, out, error = medvl(f"fit {words} {SHORT}")
+    assert status == 0, error
+    run = Path("runs/grounding/grounding/latest").resolve()
+    assert out.splitlines()[-1].endswith("--ckpt_path best")
+    assert medvl(f"test {words} --ckpt_path best")[0] == 0
+    status, out, error = medvl(f"predict {words} --ckpt_path best")
+    assert status == 0, error
+    assert out.splitlines()[-1].endswith("report.html")
+    assert (run / "report.html").stat().st_size > 1000
+    lines = (run / "predictions/predictions.jsonl").read_text().splitlines()
+    assert lines
+    assert {"image", "phrase", "boxes_xyxy_px", "scores", "threshold"} <= json.loads(lines[0]).keys()
+    assert "warning: no report" not in error
+
+    for path in run.glob("checkpoints/*.ckpt"):
+        held = torch.load(path, weights_only=True)
+        assert str(padchest_twin) in held["medvl_config"]
+
+    status, _, error = medvl(f"test --run {run} --data.source.root nowhere")
+    assert (status, len(error.splitlines()) <= 4) == (2, True), error
+
+
+@pytest.mark.parametrize("where", ["command line", "overlay"])
+def test_an_encoder_is_swapped_in_one_line(medvl: Run, padchest_twin: Path, where: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/vit.yaml").write_text("class_path: TinyViT\ninit_args: {width: 64}\n")
+    Path("mine/overlay.yaml").write_text("model:\n  init_args:\n    image_encoder: vit.yaml\n")
+    swap = "--model.image_encoder mine/vit.yaml" if where == "command line" else "--config mine/overlay.yaml"
+    words = f"{QUICKSTART} --data.source.root {padchest_twin} {swap}"
+    status, _, error = medvl(f"fit {words} {SHORT}")
+    assert status == 0, error
+    kept = yaml.safe_load(Path("runs/grounding/grounding/latest/fit.yaml").read_text())
+    assert kept["model"]["init_args"]["image_encoder"]["class_path"].endswith("TinyViT")
+    assert kept["model"]["init_args"]["image_encoder"]["init_args"]["width"] == 64
