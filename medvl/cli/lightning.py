@@ -19,15 +19,14 @@ from lightning.pytorch.plugins import CheckpointIO
 
 from medvl.cli import runs
 from medvl.cli.imports import guard_imports, import_families
+from medvl.cli.kept import config_of_run
 from medvl.cli.mistakes import explain, mistake_behind
 from medvl.cli.quiet import quieten
 from medvl.cli.recording import (
-    CONFIG_KEY,
     MetricsFile,
     RunRecorder,
     WholeCheckpointIO,
     default_checkpoint,
-    load_primitives,
 )
 from medvl.cli.words import options_of, without_options
 from medvl.errors import CheckpointError, ConfigError
@@ -180,16 +179,6 @@ def run(words: list[str]) -> int:
         raise mistake from error
     cli.finish()
     return 0
-
-
-def config_of_run(words: list[str]) -> list[str]:
-    """Return `--config` and the config of the run or checkpoint that `words` name, when they give no config."""
-    files = [Path(path) for path in options_of(words, "--ckpt_path") if Path(path).is_file()]
-    folders = [*map(Path, options_of(words, "--run")), *filter(None, map(runs.run_of, files))]
-    found = [folder / "fit.yaml" for folder in folders if (folder / "fit.yaml").is_file()]
-    if options_of(words, "--config", "-c") or not (found or files):
-        return []
-    return ["--config", str(found[-1]) if found else str(load_primitives(files[-1]).get(CONFIG_KEY, "{}"))]
 
 
 def as_list(value: Any) -> list[Any]:

@@ -52,3 +52,25 @@ def test_an_encoder_is_swapped_in_one_line(medvl: Run, padchest_twin: Path, wher
     kept = yaml.safe_load(Path("runs/grounding/grounding/latest/fit.yaml").read_text())
     assert kept["model"]["init_args"]["image_encoder"]["class_path"].endswith("TinyViT")
     assert kept["model"]["init_args"]["image_encoder"]["init_args"]["width"] == 64
+
+
+def test_a_trained_run_predicts_on_a_table_of_ones_own(medvl: Run, padchest_twin: Path, table_twin: Path) -> None:
+    assert medvl(f"fit {QUICKSTART} --data.source.root {padchest_twin} {SHORT}")[0] == 0
+    run = Path("runs/grounding/grounding/latest").resolve()
+    columns = {"image": "filename", "phrase": "notes"}
+    source = {"class_path": "PhraseTable", "init_args": {"root": f"{table_twin}/table.csv", "columns": columns}}
+    Path("mine.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"source": source}}}))
+    root = f"--data.source PhraseTable --data.source.root {table_twin}/table.csv"
+    flags = f"{root} --data.source.columns.image filename --data.source.columns.phrase notes"
+    for words in (f"--run {run} --config mine.yaml", f"--run {run} {flags}"):
+        (run / "predictions/predictions.jsonl").unlink(missing_ok=True)
+        status, _, error = medvl(f"predict {words}")
+        assert status == 0, error
+        images = {json.loads(line)["image"] for line in (run / "predictions/predictions.jsonl").open()}
+        assert all((table_twin / image).is_file() for image in images)
+
+
+def test_help_of_a_class(medvl: Run) -> None:
+    status, out, _ = medvl("fit --model.help GroundingTask")
+    assert status == 0
+    assert "--model.image_encoder" in out or "--model.init_args.image_encoder" in out

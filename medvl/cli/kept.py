@@ -1,0 +1,63 @@
+"""The config that a run or a checkpoint kept, as the base on which the command line builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medvl.cli.recording import CONFIG_KEY, load_primitives
+from medvl.cli.runs import run_of
+from medvl.cli.words import options_of
+
+
+def config_of_run(words: list[str]) -> list[str]:
+    """Return `--config` and the config of the run or checkpoint that `words` name, unless they give a whole one."""
+    files = [Path(path) for path in options_of(words, "--ckpt_path") if Path(path).is_file()]
+    folders = [*map(Path, options_of(words, "--run")), *filter(None, map(run_of, files))]
+    found = [folder / "fit.yaml" for folder in folders if (folder / "fit.yaml").is_file()]
+    overlays = [read(Path(name)) for name in options_of(words, "--config", "-c")]
+    if any("model" in overlay for overlay in overlays) or not (found or files):
+        return []
+    text = found[-1].read_text(encoding="utf-8") if found else str(load_primitives(files[-1]).get(CONFIG_KEY, "{}"))
+    kept = yaml.safe_load(text)
+    flags = [flag for flag in words if flag.startswith("--")]
+    changed = [forget(kept, flag[2:].partition("=")[0].split("."), options_of(words, flag)) for flag in flags]
+    changed += [forget_overlaid(kept, overlay) for overlay in overlays]
+    return ["--config", yaml.safe_dump(kept, sort_keys=False) if any(changed) or not found else str(found[-1])]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a YAML file's mapping; empty when it is none, which the parser tells better."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def forget(config: dict[str, Any], keys: list[str], named: list[str]) -> bool:
+    """Drop the arguments of a class that another takes the place of.
+
+    The parser would hand those of the same name on, and a kept config holds every default.
+
+    Returns:
+        Whether there were any.
+    """
+    node: Any = config
+    for key in keys:
+        node = node.get("init_args", node).get(key) if isinstance(node, dict) else None
+    same = isinstance(node, dict) and str(node.get("class_path", "")).rpartition(".")[2] in {
+        name.rpartition(".")[2] for name in named
+    }
+    return isinstance(node, dict) and not same and bool(named) and bool(node.pop("init_args", None))
+
+
+def forget_overlaid(config: Any, overlay: Any) -> bool:
+    """Do the same for each class that an overlay names, at any depth."""
+    if not (isinstance(config, dict) and isinstance(overlay, dict)):
+        return False
+    path = overlay.get("class_path")
+    changed = path is not None and forget({"node": config}, ["node"], [str(path)])
+    return any([changed, *(forget_overlaid(config.get(key), value) for key, value in overlay.items())])
