@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medvl.distributed import mean_over_ranks
+from medvl.distributed import mean_over_ranks, world_size
 from tasks.grounding.boxes import paired_giou, to_cxcywh, to_xyxy
 from tasks.grounding.layers import grid_centres
 from tasks.grounding.matcher import HungarianMatcher, Matches, Targets
@@ -44,13 +44,20 @@ class GroundingCriterion(nn.Module):
         """
         targets = Targets.pack(boxes, like=output.boxes)
         matches = self.matcher(output.logits, output.boxes, targets)
-        phrases = mean_over_ranks(output.logits.new_tensor(float(len(boxes)))).clamp(min=1)
-        gold = mean_over_ranks(output.logits.new_tensor(float(len(targets.boxes)))).clamp(min=1)
+        phrases = self._normaliser(len(boxes), output.logits)
+        gold = self._normaliser(len(targets.boxes), output.logits)
         parts = self._decoder(output, targets, matches, phrases, gold)
         parts |= self._tokens(output, targets, gold)
         loss = self.score * parts["score"] + self.heat * parts["heat"]
         loss = loss + self.l1 * (parts["l1"] + parts["token_l1"]) + self.giou * (parts["giou"] + parts["token_giou"])
         return {"loss": loss, **parts, "unmatched": gold.new_tensor(float(matches.unmatched))}
+
+    def _normaliser(self, count: int, like: Tensor) -> Tensor:
+        """Return what to divide a sum over `count` things by: in training, the mean over the ranks."""
+        own = like.new_tensor(float(count))
+        if not self.training:  # evaluation is not padded: a rank may have a batch more than the others
+            return own.clamp(min=1)
+        return mean_over_ranks(own).clamp(min=1 / world_size())
 
     def _decoder(
         self, output: GroundingOutput, targets: Targets, matches: Matches, phrases: Tensor, gold: Tensor
