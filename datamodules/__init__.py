@@ -1,0 +1,1 @@
+"""Data sets as records and batches; no datamodule knows a model."""

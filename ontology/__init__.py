@@ -1,0 +1,1 @@
+"""Report text to medical meta-entities; it stands alone."""
