@@ -27,8 +27,10 @@ from medvl.cli.recording import (
     RunRecorder,
     WholeCheckpointIO,
     default_checkpoint,
+    load_primitives,
 )
 from medvl.cli.words import options_of, without_options
+from medvl.encoders.hub import rebuilding
 from medvl.errors import CheckpointError, ConfigError
 
 NOT_SAVED = ("config", "run", "untrained", "ckpt_path", "weights_only", "verbose", "return_predictions")
@@ -100,6 +102,11 @@ class MedvlCLI(LightningCLI):
         if getattr(rank_zero_only, "rank", 0):  # one process names the folder; the recorder tells the others
             return parent
         return runs.new_run(parent, newest=self.subcommand == "fit")
+
+    def instantiate_classes(self) -> None:
+        """Build everything; encoders take their files from the checkpoint, so that it needs no folder beside it."""
+        with rebuilding(load_primitives(self.checkpoint) if self.checkpoint else {}):
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer around the run folder."""

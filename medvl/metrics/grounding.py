@@ -80,7 +80,7 @@ class GroundingMetrics(Metric):
         iou_threshold: float = 0.5,
         overlap: Overlap = "iou",
         matching: Matching = "optimal",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         _check_choices(iou_threshold, overlap, matching)

@@ -16,8 +16,8 @@ from tasks.grounding.model import GroundingOutput
 class GroundingCriterion(nn.Module):
     """Binary confidence, L1 and GIoU on matched queries of every decoder layer, and the same on token proposals.
 
-    Every sum is divided by a count that is averaged over the ranks first, so that the gradient under DDP is that of
-    one process with the whole batch.
+    Every sum is divided by a count that, in training, is averaged over the ranks first, so that the gradient under DDP
+    is that of one process with the whole batch. Evaluation crosses no ranks: they may take different numbers of steps.
 
     Args:
         score: Weight of the binary cross-entropy on confidences.
@@ -28,7 +28,11 @@ class GroundingCriterion(nn.Module):
     """
 
     def __init__(
-        self, score: float = 1.0, l1: float = 5.0, giou: float = 2.0, heat: float = 1.0,
+        self,
+        score: float = 1.0,
+        l1: float = 5.0,
+        giou: float = 2.0,
+        heat: float = 1.0,
         matcher: HungarianMatcher | None = None,
     ) -> None:
         super().__init__()

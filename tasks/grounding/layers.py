@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class Attention(nn.Module):
         return merged
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class FeedForward(nn.Sequential):
@@ -129,7 +130,13 @@ class DecoderLayer(nn.Module):
         self.ff = FeedForward(width, ratio, dropout)
 
     def forward(
-        self, queries: Tensor, place: Tensor, image: Tensor, position: Tensor, image_mask: Tensor, text: Tensor,
+        self,
+        queries: Tensor,
+        place: Tensor,
+        image: Tensor,
+        position: Tensor,
+        image_mask: Tensor,
+        text: Tensor,
         text_mask: Tensor,
     ) -> Tensor:
         """Update the queries `(P, Q, C)`, whose boxes are embedded in `place` `(P, Q, C)`."""
@@ -141,9 +148,22 @@ class DecoderLayer(nn.Module):
         return updated
 
 
-def mlp(width: int, out: int, depth: int = 2) -> nn.Sequential:
-    """Return a small ReLU network that ends in `out` channels."""
-    layers: list[nn.Module] = []
-    for _ in range(depth - 1):
-        layers += [nn.Linear(width, width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(width, out))
+class Head(nn.Module):
+    """A small network on every token or query, whose answer starts at `bias` whatever it sees.
+
+    Args:
+        width: Channels in.
+        bias: First answer, one value per output channel.
+    """
+
+    def __init__(self, width: int, bias: Sequence[float]) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, width)
+        self.out = nn.Linear(width, len(bias))
+        nn.init.normal_(self.out.weight, std=0.001)
+        self.out.bias.data = torch.tensor(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., width)` to `(..., len(bias))`."""
+        answer: Tensor = self.out(F.relu(self.hidden(x)))
+        return answer

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from tasks.grounding.boxes import inverse_sigmoid
-from tasks.grounding.layers import DecoderLayer, FusionLayer, Modulation, grid_centres, mlp, sine_embedding
+from tasks.grounding.layers import DecoderLayer, FusionLayer, Head, Modulation, grid_centres, sine_embedding
 
 
 @dataclass(frozen=True)
@@ -79,25 +79,13 @@ class GroundingModel(nn.Module):
         self.text_norm = nn.LayerNorm(width)
         self.decoder = nn.ModuleList(DecoderLayer(width, heads, ff_ratio, dropout) for _ in range(decoder_layers))
         self.query_norm = nn.LayerNorm(width)
-        self.place = mlp(2 * width, width)
-        self.token_head = mlp(width, 5)
-        self.score_heads = nn.ModuleList(nn.Linear(width, 1) for _ in range(decoder_layers))
-        self.box_heads = nn.ModuleList(mlp(width, 4) for _ in range(decoder_layers))
-        self._reset_heads()
+        self.place = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+        # Start with boxes at their anchors and little confidence, which keeps the first steps calm.
+        self.token_head = Head(width, [_logit(0.01), 0, 0, 0, 0])
+        self.score_heads = nn.ModuleList(Head(width, [_logit(0.1)]) for _ in range(decoder_layers))
+        self.box_heads = nn.ModuleList(Head(width, [0, 0, 0, 0]) for _ in range(decoder_layers))
 
-    def _reset_heads(self) -> None:
-        """Start from small boxes at their anchors and a low confidence, which keeps the first steps calm."""
-        for head in [self.token_head, *self.box_heads]:
-            nn.init.zeros_(head[-1].weight)
-            nn.init.zeros_(head[-1].bias)
-        nn.init.normal_(self.token_head[-1].weight[:1], std=0.01)
-        self.token_head[-1].bias.data[0] = -math.log(99.0)
-        for head in self.score_heads:
-            nn.init.constant_(head.bias, -math.log(9.0))
-
-    def forward(
-        self, images: Tensor, valid: Tensor | None, phrases: list[str], image_index: Tensor
-    ) -> GroundingOutput:
+    def forward(self, images: Tensor, valid: Tensor | None, phrases: list[str], image_index: Tensor) -> GroundingOutput:
         """Ground `P` sentences in `B` images.
 
         Args:
@@ -134,13 +122,19 @@ class GroundingModel(nn.Module):
 
     def _peaks(self, heat: Tensor, grid: tuple[int, ...]) -> Tensor:
         """Return the indices `(P, Q)` of the strongest local maxima, so that queries start at distinct places."""
-        plane = heat.unflatten(-1, grid)[:, None]
+        plane = heat.view(-1, 1, *grid)
         peak = plane == F.max_pool2d(plane, 3, stride=1, padding=1)
         ranked = torch.where(peak, plane, plane - 1e3).flatten(1)
         return ranked.topk(min(self.queries, ranked.shape[1]), dim=1).indices
 
     def _decode(
-        self, tokens: Tensor, position: Tensor, mask: Tensor, words: Tensor, word_mask: Tensor, token_boxes: Tensor,
+        self,
+        tokens: Tensor,
+        position: Tensor,
+        mask: Tensor,
+        words: Tensor,
+        word_mask: Tensor,
+        token_boxes: Tensor,
         chosen: Tensor,
     ) -> tuple[Tensor, Tensor]:
         queries = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
@@ -155,3 +149,7 @@ class GroundingModel(nn.Module):
             all_boxes.append(boxes)
             reference = boxes.detach()
         return torch.stack(all_logits), torch.stack(all_boxes)
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))

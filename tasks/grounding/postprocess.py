@@ -55,9 +55,7 @@ class Postprocess:
         """
         scores = output.logits[-1].detach().float().sigmoid().cpu()
         boxes = to_xyxy(output.boxes[-1].detach().float()).cpu()
-        return [
-            _to_pixels(b, s, transforms[i]) for b, s, i in zip(boxes, scores, index.tolist(), strict=True)
-        ]
+        return [_to_pixels(b, s, transforms[i]) for b, s, i in zip(boxes, scores, index.tolist(), strict=True)]
 
     def keep(self, found: Detections) -> Detections:
         """Return what is shown to the user: boxes above the threshold, fused."""
@@ -78,7 +76,10 @@ def _fuse(found: Detections, iou: float) -> Detections:
     # The library works on the unit square and on float64 lists of one "model".
     scale = float(found.boxes.max().clamp(min=1.0))
     boxes, scores, _ = weighted_boxes_fusion(
-        [(found.boxes / scale).double().numpy()], [found.scores.double().numpy()], [np.zeros(len(found.scores))],
-        iou_thr=iou, skip_box_thr=0.0,
+        [(found.boxes / scale).double().numpy()],
+        [found.scores.double().numpy()],
+        [np.zeros(len(found.scores))],
+        iou_thr=iou,
+        skip_box_thr=0.0,
     )
     return Detections(torch.from_numpy(boxes * scale).float(), torch.from_numpy(scores).float())

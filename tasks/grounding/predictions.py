@@ -67,14 +67,24 @@ class PredictionWriter(Callback):
         self.results: list[SentenceResult] = []
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: GroundingBatch, batch_idx: int,
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: GroundingBatch,
+        batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the results of a test batch."""
         self.results += outputs
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: GroundingBatch, batch_idx: int,
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: GroundingBatch,
+        batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the results of a predict batch."""

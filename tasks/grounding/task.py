@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from datamodules.batches import GroundingBatch
 from medvl.encoders.base import ImageEncoder, TextEncoder
-from medvl.metrics.grounding import GroundingMetrics
 from medvl.schedule import Schedule
 from tasks.grounding.criterion import GroundingCriterion
+from tasks.grounding.evaluation import Evaluation
 from tasks.grounding.model import GroundingModel, GroundingOutput
 from tasks.grounding.optim import parameter_groups
-from tasks.grounding.postprocess import Detections, Postprocess
-from tasks.grounding.predictions import PredictionWriter, SentenceResult, kind_of
+from tasks.grounding.postprocess import Postprocess
+from tasks.grounding.predictions import PredictionWriter, SentenceResult
 
 
 class GroundingTask(LightningModule):
@@ -68,15 +68,9 @@ class GroundingTask(LightningModule):
         self.criterion = criterion or GroundingCriterion()
         self.postprocess = postprocess or Postprocess()
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
-        self.val_metrics = self._metrics()
-        self.test_metrics = self._metrics()
-        # N-acc of the sentences without a box, by what they say.
-        self.val_silence = torch.nn.ModuleDict({"negated": self._metrics(), "absent": self._metrics()})
-        self.test_silence = torch.nn.ModuleDict({"negated": self._metrics(), "absent": self._metrics()})
+        self.val_evaluation = Evaluation(self.postprocess.threshold)
+        self.test_evaluation = Evaluation(self.postprocess.threshold)
         self.unmatched = 0
-
-    def _metrics(self) -> GroundingMetrics:
-        return GroundingMetrics(threshold=self.postprocess.threshold)
 
     def forward(self, batch: GroundingBatch) -> GroundingOutput:
         """Ground every sentence of a batch."""
@@ -89,8 +83,13 @@ class GroundingTask(LightningModule):
         losses = self.criterion(output, batch.boxes)
         self._count_unmatched(losses.pop("unmatched"))
         logged = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(logged, batch_size=len(batch), on_step=stage == "train", on_epoch=stage != "train",
-                      sync_dist=stage != "train")
+        self.log_dict(
+            logged,
+            batch_size=len(batch),
+            on_step=stage == "train",
+            on_epoch=stage != "train",
+            sync_dist=stage != "train",
+        )
         if stage == "train":
             self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return output, losses
@@ -102,13 +101,15 @@ class GroundingTask(LightningModule):
     def validation_step(self, batch: GroundingBatch, batch_idx: int) -> None:
         """Add the batch to the validation metrics."""
         output, _ = self.shared_step(batch, "val")
-        self._evaluate(batch, self._results(batch, output), self.val_metrics, self.val_silence)
+        self.val_evaluation.update(self._results(batch, output))
 
-    def test_step(self, batch: GroundingBatch, batch_idx: int) -> list[SentenceResult]:
+    def test_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
+        self, batch: GroundingBatch, batch_idx: int
+    ) -> list[SentenceResult]:
         """Add the batch to the test metrics and return what the model said."""
         output, _ = self.shared_step(batch, "test")
         results = self._results(batch, output)
-        self._evaluate(batch, results, self.test_metrics, self.test_silence)
+        self.test_evaluation.update(results)
         return results
 
     def predict_step(self, batch: GroundingBatch, batch_idx: int) -> list[SentenceResult]:
@@ -117,17 +118,17 @@ class GroundingTask(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
-        self._log_metrics("val", self.val_metrics, self.val_silence)
+        self._log_metrics("val", self.val_evaluation)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
-        self._log_metrics("test", self.test_metrics, self.test_silence)
+        self._log_metrics("test", self.test_evaluation)
 
     def configure_callbacks(self) -> list[Callback]:
         """Write predictions of test and predict into the run folder."""
         return [PredictionWriter(self.postprocess.threshold)]
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser and a schedule in fractions of the run."""
         groups = parameter_groups(self.model, self.lr_scale)
         optimizer = self.optimizer([{k: v for k, v in group.items() if k != "scale"} for group in groups])
@@ -145,24 +146,10 @@ class GroundingTask(LightningModule):
             for record, size, found in zip(batch.records, sizes, raw, strict=True)
         ]
 
-    def _evaluate(
-        self, batch: GroundingBatch, results: list[SentenceResult], metrics: GroundingMetrics,
-        silence: torch.nn.ModuleDict,
-    ) -> None:
-        preds = [_as_prediction(result.kept) for result in results]
-        targets = [{"boxes": result.gold()} for result in results]
-        metrics.update(preds, targets)
-        for kind, metric in silence.items():
-            chosen = [i for i, result in enumerate(results) if kind_of(result.record) == kind]
-            metric.update([preds[i] for i in chosen], [targets[i] for i in chosen])
-
-    def _log_metrics(self, stage: str, metrics: GroundingMetrics, silence: torch.nn.ModuleDict) -> None:
-        values = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
-        values |= {f"{stage}/n_acc/{kind}": metric.compute()["n_acc"] for kind, metric in silence.items()}
-        self.log_dict(values, rank_zero_only=False)
+    def _log_metrics(self, stage: str, evaluation: Evaluation) -> None:
+        values = {f"{stage}/{name}": value for name, value in evaluation.compute().items()}
+        self.log_dict(values)  # the same on every rank: the metrics have been reduced
         self.log("p@f1", values[f"{stage}/p_at_f1"], prog_bar=True, logger=False)
-        for metric in [metrics, *silence.values()]:
-            metric.reset()
 
     def _count_unmatched(self, unmatched: Tensor) -> None:
         """Count gold boxes beyond the number of queries, and say so once."""
@@ -175,7 +162,3 @@ class GroundingTask(LightningModule):
                 stacklevel=2,
             )
         self.unmatched += int(unmatched)
-
-
-def _as_prediction(found: Detections) -> dict[str, Tensor]:
-    return {"boxes": found.boxes, "scores": found.scores}
