@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from datamodules.augment import LINEAR, GroundingAugment, swap_sides
 from datamodules.batches import GroundingBatch
+from datamodules.borrow import Lender
 from datamodules.packing import Chunk, Draw
 from datamodules.pixels import Pixels
 from datamodules.records import PhraseRecord
@@ -29,6 +31,7 @@ class View(NamedTuple):
         transform: From original pixels to the network input.
         phrases: The sentences.
         boxes: Per sentence `(n, 4)`, xyxy in [0, 1] of the network input.
+        records: Per sentence where it came from.
     """
 
     image: Tensor
@@ -36,6 +39,19 @@ class View(NamedTuple):
     transform: AxisTransform
     phrases: list[str]
     boxes: list[Tensor]
+    records: list[PhraseRecord]
+
+    def with_lent(self, phrases: list[str]) -> View:
+        """Return the view with sentences of other studies beside its own; they have no box."""
+        record, nothing = (
+            replace(self.records[0], boxes=(), extra_boxes=(), labels=(), abnormal=True),
+            torch.zeros(0, 4),
+        )
+        return self._replace(
+            phrases=self.phrases + phrases,
+            boxes=self.boxes + [nothing] * len(phrases),
+            records=self.records + [replace(record, phrase=phrase) for phrase in phrases],
+        )
 
 
 class PhraseDataset(Dataset[GroundingBatch]):
@@ -63,6 +79,7 @@ class PhraseDataset(Dataset[GroundingBatch]):
     ) -> None:
         self.records, self.pixels, self.image_size = list(records), pixels, image_size
         self.seed, self.augment, self.blind = seed, augment, blind
+        self._lender = Lender(self.records)
         groups: dict[str, Chunk] = {}
         for pair, record in enumerate(self.records):
             groups.setdefault(record.path, []).append(pair)
@@ -74,8 +91,8 @@ class PhraseDataset(Dataset[GroundingBatch]):
         return len(self.records)
 
     def __getitem__(self, draw: Draw) -> GroundingBatch:
-        views = [self.view(draw.epoch, chunk) for chunk in draw.chunks]
-        counts = torch.tensor([len(chunk) for chunk in draw.chunks])
+        views = [self._lent(draw.epoch, chunk, self.view(draw.epoch, chunk)) for chunk in draw.chunks]
+        counts = torch.tensor([len(view.phrases) for view in views])
         return GroundingBatch(
             images=torch.stack([view.image for view in views]),
             valid=torch.stack([view.valid for view in views]),
@@ -83,7 +100,7 @@ class PhraseDataset(Dataset[GroundingBatch]):
             image_index=torch.arange(len(views)).repeat_interleave(counts),
             boxes=[boxes for view in views for boxes in view.boxes],
             transforms=[view.transform for view in views],
-            records=[self.records[pair] for chunk in draw.chunks for pair in chunk],
+            records=[record for view in views for record in view.records],
         )
 
     def view(self, epoch: int, chunk: Chunk) -> View:
@@ -113,7 +130,16 @@ class PhraseDataset(Dataset[GroundingBatch]):
             transform=transform,
             phrases=[swap_sides(phrase) or phrase for phrase in phrases] if mirrored else phrases,
             boxes=[mapped[place] for place in places],
+            records=[self.records[pair] for pair in chunk],
         )
+
+    def _lent(self, epoch: int, chunk: Chunk, view: View) -> View:
+        if self.augment is None or not self.augment.lent:
+            return view
+        image_id = self._image_of_pair[chunk[0]]
+        own = {label for pair in self.pairs_of_image[image_id] for label in self.records[pair].labels}
+        rng = np.random.default_rng([self.seed, epoch, image_id, 2, chunk[0]])
+        return view.with_lent(self._lender.lend(rng, own, self.augment.lent))
 
     def _wording(self, epoch: int, image_id: int) -> list[str]:
         phrases = [self.records[pair].phrase for pair in self.pairs_of_image[image_id]]

@@ -5,6 +5,10 @@ import pytest
 import torch
 
 from datamodules.augment import GroundingAugment, kept_share, swap_sides
+from datamodules.borrow import Lender
+from datamodules.packing import Draw
+from datamodules.phrases import PhraseDataset
+from datamodules.records import PhraseRecord
 from medvl.geometry import AxisTransform
 
 
@@ -90,3 +94,33 @@ def test_mirror_only_where_every_phrase_can_follow() -> None:
 def test_scale_is_refused_where_zone_words_would_turn_false() -> None:
     with pytest.raises(ValueError, match="zone words"):
         GroundingAugment(scale=(0.2, 1.0))
+
+
+def test_lent_sentences_name_what_the_image_does_not_show() -> None:
+    def record(path: str, phrase: str, label: str, boxes: int) -> PhraseRecord:
+        box = ((0.1, 0.1, 0.4, 0.4),) * boxes
+        return PhraseRecord(path, path, phrase, box, path, path, "train", "x", abnormal=bool(boxes), labels=(label,))
+
+    records = [
+        record("a", "a nodule", "nodule", 1),
+        record("a", "no effusion", "effusion", 0),
+        record("b", "an effusion", "effusion", 1),
+        record("c", "a mass", "mass", 1),
+        record("d", "another nodule", "nodule", 2),
+    ]
+    lender = Lender(records)
+    rng = np.random.default_rng(0)
+    assert set(lender.lend(rng, {"nodule", "effusion"}, 3)) == {"a mass"}
+    assert sorted(lender.lend(rng, {"mass"}, 3)) == ["a nodule", "an effusion", "another nodule"]
+    assert lender.lend(rng, {"mass", "effusion", "nodule"}, 3) == []
+    dataset = PhraseDataset(
+        records, lambda path: (np.zeros((8, 8), np.uint8), (8, 8)), 16, augment=GroundingAugment(lent=1)
+    )
+    batch = dataset[Draw(0, [[0, 1], [3]])]
+    assert batch.image_index.tolist() == [0, 0, 0, 1, 1]
+    assert [len(boxes) for boxes in batch.boxes] == [1, 0, 0, 1, 0]
+    assert batch.phrases[2] == "a mass"
+    assert batch.phrases[4] in {"a nodule", "an effusion", "another nodule"}
+    assert [r.phrase for r in batch.records] == batch.phrases
+    again = dataset[Draw(0, [[0, 1], [3]])]
+    assert again.phrases == batch.phrases
