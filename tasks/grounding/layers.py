@@ -161,7 +161,7 @@ class Head(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, len(bias))
         nn.init.normal_(self.out.weight, std=0.001)
-        self.out.bias.data.copy_(torch.tensor(bias))
+        self.out.bias.data.copy_(torch.tensor(bias, dtype=self.out.bias.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., width)` to `(..., len(bias))`."""
