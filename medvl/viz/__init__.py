@@ -1,0 +1,1 @@
+"""Pictures: boxes drawn on radiographs, charts, and the report of a run."""
