@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_WIDTH, _HEIGHT = 560, 300
+_WIDTH, _HEIGHT = 420, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 44
 _POINTS = 240  # more than a line of this width can show
 

@@ -45,7 +45,7 @@ def draw_boxes(
         An RGB picture `(h, w)`.
     """
     picture = Image.fromarray(image).convert("RGB")
-    pen, width = ImageDraw.Draw(picture), max(2, round(max(picture.size) / 200))
+    pen, width = ImageDraw.Draw(picture), max(2, round(max(picture.size) / 170))
     for box in predicted:
         x0, y0, x1, y1 = _inside(box, scale, picture.size, width)
         pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=SHADE, width=width + 2)
@@ -199,7 +199,7 @@ def _label(
     taken: list[tuple[float, float, float, float]],
 ) -> None:
     """Write a score at a corner of its box where no other score is yet: above, below, or within."""
-    font = _font(max(12, round(max(size) / 32)))
+    font = _font(max(12, round(max(size) / 25)))
     left, top, right, bottom = font.getbbox(text)
     width, height = math.ceil(right - left) + 8, math.ceil(bottom - top) + 6
     x0, y0, x1, y1 = box

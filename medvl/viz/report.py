@@ -35,6 +35,8 @@ _TERMS = {
     "mIoU": "IoU of the area that the shown boxes cover with the area that the gold boxes cover, mean over phrases",
     "Coverage": "best IoU with a shown box, mean over gold boxes",
     "Centre hit": "share of gold boxes that contain the centre of a shown box",
+    "Intervals": "patients, not phrases, are drawn again and again; an interval of a single point says that all "
+    "phrases came out alike, not that the value is certain",
 }
 _FIRST = ("p_at_f1/boxed", "p_at_f1", "n_acc/negated", "n_acc/absent", "n_acc", "miou")
 

@@ -24,7 +24,7 @@ METRICS = {
     "coverage": "Coverage",
     "center_hit": "Centre hit",
 }
-KINDS = {"negated": "negated", "normal": "normal", "absent": "finding not in this image"}
+KINDS = {"negated": "negated or normal", "absent": "finding not in this image", "zero": "not said why"}
 _PER_BOX = ("coverage", "center_hit")
 
 
@@ -80,15 +80,16 @@ class Scores:
 
     def tiles(self) -> list[tuple[str, Interval]]:
         """Return the figures to begin with."""
-        subsets = self.subsets()
-        denied = [subsets[name][0] for name in ("negated", "normal") if name in subsets]
+        subsets = {name: mask for name, (mask, _) in self.subsets().items()}
         wanted = {
-            "P@(F1=1), phrases with boxes": ("p_at_f1", subsets.get("With boxes", (None, False))[0]),
-            "N-acc, negated and normal phrases": ("n_acc", np.logical_or.reduce(denied) if denied else None),
-            "N-acc, findings not in this image": ("n_acc", subsets.get(KINDS["absent"], (None, False))[0]),
-            "mIoU, phrases with boxes": ("miou", subsets.get("With boxes", (None, False))[0]),
+            "P@(F1=1), phrases with boxes": ("p_at_f1", "With boxes"),
+            "N-acc, negated and normal phrases": ("n_acc", KINDS["negated"]),
+            "N-acc, findings not in this image": ("n_acc", KINDS["absent"]),
+            "mIoU, phrases with boxes": ("miou", "With boxes"),
         }
-        return [(name, self.interval(metric, mask)) for name, (metric, mask) in wanted.items() if mask is not None]
+        return [
+            (title, self.interval(metric, subsets[name])) for title, (metric, name) in wanted.items() if name in subsets
+        ]
 
     def sweep(self, count: int = 33) -> str:
         """Draw how the balance between boxes and silence moves with the threshold; empty without every query's box."""
@@ -106,7 +107,13 @@ class Scores:
                 curves[label].append(float(right[mask].mean()))
         lines = [Line(label, thresholds.tolist(), values) for label, values in curves.items()]
         chosen = self.predictions[0].threshold
-        return line_chart("Score threshold", lines, "threshold", (0, 1), (chosen, f"used here: {chosen:.2f}"))
+        return line_chart(
+            "Test set by threshold, boxes not fused",
+            lines,
+            "score threshold",
+            (0, 1),
+            (chosen, f"used here: {chosen:.2f}"),
+        )
 
 
 def cell(interval: Interval) -> str:

@@ -50,7 +50,7 @@ td small { display: block; font-size: .78rem; white-space: nowrap; }
 .facts td { text-align: left; width: 100%; overflow-wrap: anywhere; }
 .facts tr:first-child > * { border-top: 0; }
 
-.pair { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); }
+.pair { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
 figure { margin: 0; }
 .chart figcaption { font-weight: 600; }
 .chart svg { display: block; width: 100%; height: auto; margin-top: 6px; }
@@ -70,19 +70,19 @@ figure { margin: 0; }
 .marker { stroke: var(--quiet); stroke-dasharray: 4 4; }
 .tick, .axis { fill: var(--quiet); font-size: 12px; }
 
-.cases { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); }
+.cases { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)); }
 .case { overflow: hidden; padding: 0; }
 .case .frame {
-  display: flex; align-items: center; justify-content: center; height: 260px; background: #0b0d10; color: #a2adba;
+  display: flex; align-items: center; justify-content: center; height: 300px; background: #0b0d10; color: #a2adba;
 }
 .case img { display: block; max-width: 100%; max-height: 100%; }
 .case figcaption { padding: 10px 12px 12px; font-size: .93rem; }
 .case q { display: block; quotes: none; }
 .case small { display: block; margin-top: 4px; }
 .legend span { margin-right: 20px; }
-.legend i { display: inline-block; width: 30px; height: 17px; margin: 0 6px -3px 0; background: #3c4046; }
-.legend .gold { border: 3px dashed #2ed6a0; }
-.legend .found { border: 3px solid #ff9500; }
+.legend i { display: inline-block; width: 36px; height: 18px; margin: 0 6px -4px 0; background: #3c4046; }
+.legend .gold { border: 2px dashed #2ed6a0; }
+.legend .found { border: 2px solid #ff9500; }
 
 details { margin: 12px 0; }
 summary { cursor: pointer; color: var(--accent); font-weight: 600; }
