@@ -22,6 +22,7 @@ from medvl.outputs import PhrasePrediction, PixelBox, read_predictions
 
 GOLD, PREDICTED, SHADE = (46, 214, 160), (255, 149, 0), (0, 0, 0)
 _LEGEND = 24  # height of the legend
+_LINES = 6  # of a caption
 _PAPER, _INK, _QUIET = (255, 255, 255), (28, 32, 38), (96, 104, 116)
 
 
@@ -77,11 +78,13 @@ def draw_prediction(prediction: PhrasePrediction, size: int = 480) -> Image.Imag
 
 
 def caption(picture: Image.Image, text: str, note: str = "", width: int | None = None) -> Image.Image:
-    """Put `text`, wrapped, and a quieter `note` on white under a picture, in a panel `width` wide."""
+    """Put `text`, wrapped to a few lines, and a quieter `note` on white under a picture, in a panel `width` wide."""
     width = width or picture.width
     size = max(13, round(width / 26))
     columns = max(12, int(width / (size * 0.54)))
-    lines = [(line, _INK) for line in textwrap.wrap(text, columns)] + [(line, _QUIET) for line in note.splitlines()]
+    lines = [(line, _INK) for line in textwrap.wrap(text, columns, max_lines=_LINES, placeholder=" …")] + [
+        (line, _QUIET) for line in note.splitlines()
+    ]
     step = round(size * 1.35)
     panel = Image.new("RGB", (width, picture.height + step * len(lines) + size), _PAPER)
     panel.paste(picture, (0, 0))

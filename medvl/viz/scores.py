@@ -47,8 +47,8 @@ class Scores:
         """Score what can be scored."""
         known = [one for one in predictions if one.gold_xyxy_px is not None]
         patients = np.array([one.patient or f"phrase {i}" for i, one in enumerate(known)], dtype=np.str_)
-        kept = [(one.boxes_xyxy_px, one.scores) for one in known]
-        return cls(known, _outcomes(known, kept, -np.inf), patients)
+        kept = [_found(one.boxes_xyxy_px, one.scores) for one in known]
+        return cls(known, phrase_outcomes(kept, _gold(known), threshold=-np.inf), patients)
 
     def subsets(self) -> dict[str, tuple[NDArray[np.bool_], bool]]:
         """Return the rows of the table: a mask of phrases, and whether it is a part of the row above."""
@@ -95,14 +95,15 @@ class Scores:
         """Draw how the balance between boxes and silence moves with the threshold; empty without every query's box."""
         if not self.predictions or not all(one.all_scores for one in self.predictions):
             return ""
-        queries = [(one.all_boxes_xyxy_px, one.all_scores) for one in self.predictions]
+        preds = [_found(one.all_boxes_xyxy_px, one.all_scores) for one in self.predictions]
+        targets = _gold(self.predictions)
         subsets = {name: mask for name, (mask, _) in self.subsets().items()}
         names = {"P@(F1=1), with boxes": "With boxes", **{f"N-acc, {kind}": kind for kind in KINDS.values()}}
         used = {label: subsets[name] for label, name in names.items() if name in subsets}
         thresholds = np.linspace(0, 1, count, endpoint=False)
         curves: dict[str, list[float]] = {label: [] for label in used}
         for threshold in thresholds:
-            right = _outcomes(self.predictions, queries, float(threshold))["p_at_f1"]
+            right = phrase_outcomes(preds, targets, threshold=float(threshold))["p_at_f1"]
             for label, mask in used.items():
                 curves[label].append(float(right[mask].mean()))
         lines = [Line(label, thresholds.tolist(), values) for label, values in curves.items()]
@@ -124,14 +125,12 @@ def cell(interval: Interval) -> str:
     return f"{interval.mean:.3f}{bounds}"
 
 
-def _outcomes(
-    predictions: Sequence[PhrasePrediction],
-    found: Sequence[tuple[Sequence[PixelBox], Sequence[float]]],
-    threshold: float,
-) -> dict[str, Array]:
-    preds = [{"boxes": _boxes(boxes), "scores": torch.tensor(scores, dtype=torch.float64)} for boxes, scores in found]
-    targets = [{"boxes": _boxes(one.gold_xyxy_px or ())} for one in predictions]
-    return phrase_outcomes(preds, targets, threshold=threshold)
+def _found(boxes: Sequence[PixelBox], scores: Sequence[float]) -> dict[str, torch.Tensor]:
+    return {"boxes": _boxes(boxes), "scores": torch.tensor(scores, dtype=torch.float64)}
+
+
+def _gold(predictions: Sequence[PhrasePrediction]) -> list[dict[str, torch.Tensor]]:
+    return [{"boxes": _boxes(one.gold_xyxy_px or ())} for one in predictions]
 
 
 def _boxes(boxes: Sequence[PixelBox]) -> torch.Tensor:
