@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from jsonargparse._common import default_import_path_denylist
 from torch.optim import Optimizer
@@ -52,6 +53,8 @@ def unknown_option(match: re.Match[str], message: str, options: list[str], words
     name = match[1].lstrip("-").split("=")[0]
     if not match[1].startswith("-") and match[0].startswith("unrec"):
         return ConfigError(f"a word too many: {name!r}", where="command line", command=f"medvl {words[0]} --help")
+    if CLASS.search(message):  # within a class block: the first part is an argument of that class
+        return unknown_argument(re.match(r"([^.]+)", name) or match, message, options, words)
     known = {prefix for option in options for prefix in prefixes(option)}
     name = next((prefix for prefix in prefixes(name) if prefix not in known), name)
     return ConfigError(f"no option {name!r}", where=place([name], words), hint=closest(name, alike(name, known)))
@@ -69,10 +72,10 @@ def unknown_argument(match: re.Match[str], message: str, options: list[str], wor
 
 def unknown_class(match: re.Match[str], message: str, options: list[str], words: list[str]) -> ConfigError:
     """A short class name that no loaded class of the right kind has."""
+    key = keys_of(message)[-1]
     bases = [found for path in re.findall(r"<class '([\w.]+\.\w+)'>", message) if (found := loaded(path))]
     bases = [kind for kind in bases if not kind.__module__.startswith("jsonargparse")]
-    if keys_of(message)[-1] in CALLABLES:
-        bases = [CALLABLES[keys_of(message)[-1]]]
+    bases += [CALLABLES[key]] if key in CALLABLES else kinds_taken(message, key)
     names = {kind.__name__ for base in bases[-1:] for kind in (base, *descendants(base))}
     return ConfigError(f"no class {match[1]!r}", where=place(keys_of(message), words), hint=closest(match[1], names))
 
@@ -192,6 +195,13 @@ def loaded(path: str) -> type | None:
     module, _, name = path.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if inspect.isclass(found) else None
+
+
+def kinds_taken(message: str, key: str) -> list[type]:
+    """Return the classes that the innermost class block of `message` takes for its argument `key`."""
+    owner = loaded(CLASS.findall(message)[-1]) if CLASS.search(message) else None
+    kind = get_type_hints(owner.__init__).get(key) if owner else None
+    return [found for found in (kind, *get_args(kind)) if inspect.isclass(found) and found is not type(None)]
 
 
 def descendants(base: type) -> Iterator[type]:
