@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from medvl.encoders import TinyConv, TinyText
+from tasks.grounding.layers import grid_centres
+from tasks.grounding.model import GroundingModel, GroundingOutput
+
+PHRASES = ["small nodule", "there is no pleural effusion on either side", "left", "band-like opacity at the base"]
+INDEX = torch.tensor([0, 0, 1, 2])
+
+
+def make_model(queries: int = 5, fusion: int = 1, seed: int = 0) -> GroundingModel:
+    torch.manual_seed(seed)
+    model = GroundingModel(
+        TinyConv(width=64, context=1), TinyText(width=32, depth=1, buckets=512),
+        width=32, heads=4, fusion_layers=fusion, decoder_layers=2, queries=queries, ff_ratio=2, dropout=0.0,
+    )  # fmt: skip
+    for parameter in model.parameters():  # away from the start, where heads answer the same everywhere
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def make_images() -> tuple[Tensor, Tensor]:
+    """Return three images of 48 x 80 pixels; the second has padding on the right, the third at the bottom."""
+    images = torch.rand(3, 1, 48, 80, generator=torch.Generator().manual_seed(1))
+    valid = torch.ones(3, 48, 80, dtype=torch.bool)
+    valid[1, :, 40:] = valid[2, 16:] = False
+    return images, valid
+
+
+@pytest.mark.parametrize("fusion", [0, 2])
+def test_shapes_and_ranges(fusion: int) -> None:
+    output = make_model(fusion=fusion)(*make_images(), PHRASES, INDEX)
+    assert output.logits.shape == (2, 4, 5)
+    assert output.boxes.shape == (2, 4, 5, 4)
+    assert output.grid == (6, 10)
+    assert output.heat.shape == output.token_mask.shape == (4, 60)
+    assert output.token_boxes.shape == (4, 60, 4)
+    for boxes in (output.boxes, output.token_boxes):
+        assert (boxes > 0).all()
+        assert (boxes < 1).all()
+    assert output.token_mask.sum(1).tolist() == [60, 60, 30, 20]
+
+
+def test_at_the_start_boxes_lie_at_distinct_tokens_and_confidence_is_low() -> None:
+    torch.manual_seed(0)
+    model = GroundingModel(TinyConv(width=64), TinyText(width=32), width=32, heads=4, fusion_layers=0).eval()
+    output = model(*make_images(), PHRASES, INDEX)
+    assert output.logits.sigmoid().max() < 0.2
+    assert output.heat.sigmoid().max() < 0.1
+    centres = grid_centres(output.grid, output.boxes.device)
+    for boxes, mask in zip(output.boxes[-1, ..., :2], output.token_mask, strict=True):
+        nearest = torch.cdist(boxes, centres).argmin(1)
+        assert nearest.unique().numel() == 8
+        assert mask[nearest].all()
+
+
+def test_padding_is_never_chosen_and_says_nothing() -> None:
+    model = make_model(queries=20)  # as many as the smallest image has tokens
+    images, valid = make_images()
+    output = model(images, valid, PHRASES, INDEX)
+    assert (output.heat[~output.token_mask] == -1e4).all()
+    chosen = model._peaks(output.heat, output.grid)
+    assert output.token_mask.gather(1, chosen).all()
+    other = model(torch.where(valid[:, None], images, 0.7), valid, PHRASES, INDEX)
+    torch.testing.assert_close(other.boxes, output.boxes)
+    torch.testing.assert_close(other.logits, output.logits)
+
+
+def test_peaks_come_before_their_neighbours() -> None:
+    heat = torch.tensor([[0.0, 9, 8, 0, 0], [0, 7, 6, 0, 3]]).reshape(1, 10)
+    assert make_model(queries=3)._peaks(heat, (2, 5)).tolist() == [[1, 9, 2]]
+
+
+def test_more_queries_than_tokens() -> None:
+    output = make_model(queries=100)(*make_images(), PHRASES, INDEX)
+    assert output.logits.shape == (2, 4, 60)
+    assert output.boxes.isfinite().all()
+
+
+def assert_same(found: GroundingOutput, expected: GroundingOutput, rows: list[int]) -> None:
+    torch.testing.assert_close(found.logits, expected.logits[:, rows], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.boxes, expected.boxes[:, rows], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.heat, expected.heat[rows], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.token_boxes, expected.token_boxes[rows], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", [0, 1])
+def test_a_sentence_does_not_notice_its_batch(fusion: int) -> None:
+    model, (images, valid) = make_model(fusion=fusion), make_images()
+    together = model(images, valid, PHRASES, INDEX)
+    for row, image in enumerate(INDEX.tolist()):
+        alone = model(images[image : image + 1], valid[image : image + 1], [PHRASES[row]], torch.tensor([0]))
+        assert_same(alone, together, [row])
+    order = [2, 0, 3, 1]
+    assert_same(model(images, valid, [PHRASES[i] for i in order], INDEX[order]), together, order)
+
+
+def test_image_and_sentence_both_matter() -> None:
+    model, (images, _) = make_model(), make_images()
+    output = model(images[:2], None, [PHRASES[0], PHRASES[1], PHRASES[0]], torch.tensor([0, 0, 1]))
+    assert not output.heat[0].allclose(output.heat[1], atol=1e-3)
+    assert not output.heat[0].allclose(output.heat[2], atol=1e-3)
+    assert output.token_mask.all()
+
+
+def test_features_without_a_plane_are_refused() -> None:
+    model, (images, valid) = make_model(), make_images()
+    text, image = model.text_encoder(PHRASES), model.image_encoder(images, valid)
+    for grid in (None, (3, 4, 5)):
+        with pytest.raises(ValueError, match="2D token grid"):
+            model.ground(dataclasses.replace(image, grid=grid), text, INDEX)
+
+
+def test_gradients_reach_every_parameter() -> None:
+    model = make_model()
+    output = model(*make_images(), PHRASES, INDEX)
+    total = output.logits.sum() + output.boxes.sum() + (output.heat * output.token_mask).sum()
+    (total + output.token_boxes.sum()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_bfloat16_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        output = make_model()(*make_images(), PHRASES, INDEX)
+    assert output.boxes.isfinite().all()
+    assert output.logits.isfinite().all()
