@@ -18,6 +18,7 @@ from datamodules.phrases import Blind, PhraseDataset
 from datamodules.pixels import CacheKind, Pixels
 from datamodules.records import SPLITS, PhraseRecord, Problem
 from datamodules.sources.base import Loaded, PhraseSource
+from datamodules.sources.table import PhraseTable
 from medvl.errors import DataError
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -110,6 +111,14 @@ class GroundingData(LightningDataModule):
         """Pairs, images, patients and sentences by number of boxes, per split; and what was left out, by kind."""
         found = {split: _count(self.records(split)) for split in SPLITS}
         return {**found, "dropped": dict(Counter(problem.code for problem in self.dropped))}
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a reader of the results should know of the data: source, fingerprint, sizes."""
+        told = {"source": self.source.name, "fingerprint": self.fingerprint}
+        for name, found in self.counts.items():
+            told[name] = ", ".join(f"{count:,} {what}" for what, count in found.items()) or "none"
+        return told
 
     def records(self, split: str) -> list[PhraseRecord]:
         """Return the usable pairs of `train`, `val`, `test` or `all`."""
@@ -210,7 +219,8 @@ class GroundingData(LightningDataModule):
             return
         kinds = ", ".join(f"{count} {code}" for code, count in Counter(p.code for p in problems).most_common())
         where = f"{problems[0].where}: {problems[0].message}"
-        command = f"medvl data check {self.source.name} {self.root}"
+        asked = self.source.table if isinstance(self.source, PhraseTable) else self.root
+        command = f"medvl data check {self.source.name} {asked}"
         if self.on_error == "raise":
             hint = "mend them, or leave them out with --data.on_error quarantine"
             raise DataError(f"{len(problems)} rows cannot be used ({kinds})", where=where, hint=hint, command=command)

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args
 
 from jsonargparse._common import default_import_path_denylist
 from torch.optim import Optimizer
@@ -200,7 +200,8 @@ def loaded(path: str) -> type | None:
 def kinds_taken(message: str, key: str) -> list[type]:
     """Return the classes that the innermost class block of `message` takes for its argument `key`."""
     owner = loaded(CLASS.findall(message)[-1]) if CLASS.search(message) else None
-    kind = get_type_hints(owner.__init__).get(key) if owner else None
+    taken = inspect.signature(owner, eval_str=True).parameters if owner else {}
+    kind = taken[key].annotation if key in taken else None
     return [found for found in (kind, *get_args(kind)) if inspect.isclass(found) and found is not type(None)]
 
 

@@ -137,12 +137,14 @@ class RunRecorder(Callback):
         self.written = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Agree on the folder, then write the config there, once."""
+        """Agree on the folder, then write there, once, the config and what the datamodule says of its data."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         # What `trainer.default_root_dir` answers; the property has no setter.
         trainer._default_root_dir = str(self.folder)  # type: ignore[attr-defined]
         if trainer.is_global_zero and not self.written:
             write_newest(self.folder, self.stage, self.config)
+            facts = getattr(getattr(trainer, "datamodule", None), "facts", {})
+            (self.folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         self.written = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
