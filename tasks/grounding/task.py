@@ -147,9 +147,10 @@ class GroundingTask(LightningModule):
         ]
 
     def _log_metrics(self, stage: str, evaluation: Evaluation) -> None:
-        values = {f"{stage}/{name}": value for name, value in evaluation.compute().items()}
-        self.log_dict(values)  # the same on every rank: the metrics have been reduced
-        self.log("p@f1", values[f"{stage}/p_at_f1"], prog_bar=True, logger=False)
+        values = {f"{stage}/{name}": value.to(self.device) for name, value in evaluation.compute().items()}
+        # The same on every rank, for the metrics have been reduced; Lightning warns of each that is not synchronised.
+        self.log_dict(values, sync_dist=True)
+        self.log("p@f1", values[f"{stage}/p_at_f1"], prog_bar=True, logger=False, sync_dist=True)
 
     def _count_unmatched(self, unmatched: Tensor) -> None:
         """Count gold boxes beyond the number of queries, and say so once."""

@@ -94,14 +94,15 @@ def test_two_ranks_give_the_gradient_of_one_process(tmp_path: Path) -> None:
                     assert error <= 1e-5 * gradient.norm() + 1e-12, f"{name}: {parameter}"
 
 
-def medvl(words: str, folder: Path) -> None:
-    """Run a command as its user would, in `folder`."""
+def medvl(words: str, folder: Path) -> str:
+    """Run a command as its user would, in `folder`; return what it says on standard error."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), "MEDVL_CACHE": str(folder / "cache")}
     done = subprocess.run(
         [sys.executable, "-m", "medvl", *words.split()], cwd=folder, env=environment, capture_output=True, text=True,
         timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def test_fit_and_test_on_two_ranks(padchest_twin: Path, tmp_path: Path) -> None:
@@ -109,7 +110,8 @@ def test_fit_and_test_on_two_ranks(padchest_twin: Path, tmp_path: Path) -> None:
         f"--config {REPO}/configs/quickstart/grounding.yaml --data.source.root {padchest_twin} --data.image_size 64 "
         "--data.batch_size 8 --data.eval_batch_size 4 --trainer.devices 2 --trainer.strategy ddp --trainer.logger false"
     )
-    medvl(f"fit {options} --trainer.max_steps 2 --trainer.val_check_interval 1", tmp_path)
+    said = medvl(f"fit {options} --trainer.max_steps 2 --trainer.val_check_interval 1", tmp_path)
+    assert "sync_dist" not in said
     medvl(f"test {options} --ckpt_path last", tmp_path)
     run = tmp_path / "runs/grounding/grounding/latest"
     lines = [json.loads(line) for line in (run / "predictions/test.jsonl").read_text().splitlines()]
