@@ -117,8 +117,9 @@ def test_features_without_a_plane_are_refused() -> None:
             model.ground(dataclasses.replace(image, grid=grid), text, INDEX)
 
 
-def test_gradients_reach_every_parameter() -> None:
-    model = make_model()
+@pytest.mark.parametrize("fusion", [0, 1])
+def test_gradients_reach_every_parameter(fusion: int) -> None:
+    model = make_model(fusion=fusion)
     output = model(*make_images(), PHRASES, INDEX)
     total = output.logits.sum() + output.boxes.sum() + (output.heat * output.token_mask).sum()
     (total + output.token_boxes.sum()).backward()
