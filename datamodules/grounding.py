@@ -47,8 +47,6 @@ class GroundingData(LightningDataModule):
         seed: Seed of order and augmentation.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # evaluation is not padded: a rank may have nothing to do
-
     def __init__(
         self,
         source: PhraseSource,
@@ -186,6 +184,8 @@ class GroundingData(LightningDataModule):
         dataset = self.dataset(split)
         dataset.augment = None
         world, rank = self._place()
+        if len(dataset.pairs_of_image) < world:  # Lightning ends the loop of a rank without data, the others would wait
+            raise DataError(f"{len(dataset.pairs_of_image)} images of split {split!r} cannot feed {world} ranks")
         sampler = StridedBatchSampler(dataset.pairs_of_image, self.eval_batch_size, world=world, rank=rank)
         return BatchLoader(dataset, sampler, self.num_workers)
 
