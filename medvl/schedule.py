@@ -39,4 +39,5 @@ class Schedule:
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LambdaLR:
         """Return the scheduler of a run of `steps` optimiser steps, to be stepped after each."""
-        return LambdaLR(optimizer, lambda step: self.factor(min(step + 1, steps) / max(1, steps)))
+        # Each step takes the rate at its middle, so that neither the first nor the last (nor an only one) is at 0.
+        return LambdaLR(optimizer, lambda step: self.factor(min((step + 0.5) / max(1, steps), 1.0)))
