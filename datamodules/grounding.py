@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.augment import GroundingAugment
 from datamodules.batches import GroundingBatch
-from datamodules.loader import Batches, BatchLoader
+from datamodules.loader import BatchLoader
 from datamodules.packing import PackedBatchSampler, StridedBatchSampler
 from datamodules.phrases import Blind, PhraseDataset
 from datamodules.pixels import CacheKind, Pixels
@@ -134,7 +134,7 @@ class GroundingData(LightningDataModule):
             blind=self.blind,
         )
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader[GroundingBatch]:
         """Return shuffled, packed, augmented batches of `train`."""
         dataset = self.dataset("train")
         world, rank = self._place()
@@ -147,20 +147,21 @@ class GroundingData(LightningDataModule):
             rank=rank,
             seed=self.seed,
             limit=self.max_phrases_per_image,
+            fixed=bool(getattr(self.trainer, "overfit_batches", 0)),
         )
         return BatchLoader(dataset, sampler, self.num_workers)
 
-    def val_dataloader(self) -> BatchLoader:
+    def val_dataloader(self) -> BatchLoader[GroundingBatch]:
         """Return every pair of `val` once."""
         return self._eval_loader("val")
 
-    def test_dataloader(self) -> BatchLoader:
+    def test_dataloader(self) -> BatchLoader[GroundingBatch]:
         """Return every pair of `test` once."""
         return self._eval_loader("test")
 
-    def predict_dataloader(self) -> Batches:
+    def predict_dataloader(self) -> BatchLoader[GroundingBatch]:
         """Return every pair of `predict_split` once."""
-        return Batches(self._eval_loader(self.predict_split))
+        return self._eval_loader(self.predict_split)
 
     def transfer_batch_to_device(
         self, batch: GroundingBatch, device: torch.device, dataloader_idx: int
@@ -180,7 +181,7 @@ class GroundingData(LightningDataModule):
             raise RuntimeError("call setup() first")
         return self._loaded
 
-    def _eval_loader(self, split: str) -> BatchLoader:
+    def _eval_loader(self, split: str) -> BatchLoader[GroundingBatch]:
         dataset = self.dataset(split)
         dataset.augment = None
         world, rank = self._place()

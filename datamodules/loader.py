@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from datamodules.packing import PackedBatchSampler
+from datamodules.packing import Draws, PackedBatchSampler
 
-
-def as_is(batch: Any) -> Any:
-    """Return a batch that the dataset has already put together."""
-    return batch
+Batch = TypeVar("Batch")
 
 
-class BatchLoader(DataLoader[Any]):
+class BatchLoader(Generic[Batch]):
     """Loads whole batches: the sampler draws one, the dataset (in a worker) builds it.
 
-    Lightning finds `state_dict` and `load_state_dict` and keeps the position in its checkpoints. Workers get their base
-    seed from a private generator, so iterating leaves the global random state alone.
+    Lightning finds `state_dict` and `load_state_dict` and keeps the position in its checkpoints. This has a torch
+    `DataLoader` and is none, because Lightning rebuilds those with samplers of its own. Workers get their base seed
+    from a private generator, so iterating leaves the global random state alone.
 
     Args:
         dataset: Maps what `sampler` yields to a batch.
@@ -28,25 +26,30 @@ class BatchLoader(DataLoader[Any]):
         num_workers: Worker processes; 0 loads in the main one.
     """
 
-    def __init__(self, dataset: Dataset[Any], sampler: Sampler[Any], num_workers: int = 0) -> None:
-        super().__init__(
+    def __init__(self, dataset: Dataset[Batch], sampler: Draws, num_workers: int = 0) -> None:
+        # Lightning looks at both, as at any loader: it tells the sampler the epoch.
+        self.sampler, self.batch_sampler = sampler, None
+        self._loader = DataLoader(
             dataset,
             sampler=sampler,
             batch_size=None,
-            collate_fn=as_is,
+            collate_fn=_as_is,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             generator=torch.Generator().manual_seed(0),
         )
         self._epoch = self._yielded = self._resume = 0
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # the base class promises its own private type
-        epoch = int(getattr(self.sampler, "epoch", 0))
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.sampler.epoch
         self._yielded = self._resume if epoch == self._epoch else 0
         self._epoch, self._resume = epoch, 0
-        for batch in super().__iter__():
+        for batch in self._loader:
             self._yielded += 1  # before the yield: a state saved while this batch trains counts it as seen
             yield batch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and how many of its batches have been handed out."""
@@ -59,18 +62,6 @@ class BatchLoader(DataLoader[Any]):
             self.sampler.skip(self._epoch, self._resume)
 
 
-class Batches:
-    """A loader's batches and nothing else.
-
-    Lightning rebuilds a `DataLoader` to predict, to learn which samples are in a batch; ours has no such arguments, and
-    its batches carry their records. What is no `DataLoader` is left as it is.
-    """
-
-    def __init__(self, loader: BatchLoader) -> None:
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.loader)
-
-    def __len__(self) -> int:
-        return len(self.loader)
+def _as_is(batch: Batch) -> Batch:
+    """Return a batch that the dataset has already put together."""
+    return batch

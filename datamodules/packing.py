@@ -8,6 +8,7 @@ pure function of (seed, epoch, rank, world).
 from __future__ import annotations
 
 import heapq
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -77,7 +78,20 @@ def deal(chunks: Sequence[Chunk], world: int) -> list[list[Chunk]]:
     return [[pieces[i] for i in sorted(own)] for own in ranks]
 
 
-class PackedBatchSampler(Sampler[Draw]):
+class Draws(Sampler[Draw]):
+    """Draws batches; how many is known beforehand.
+
+    Attributes:
+        epoch: The epoch that the next iteration belongs to.
+    """
+
+    epoch = 0
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+
+class PackedBatchSampler(Draws):
     """Training batches: every image's sentences together, shuffled anew each epoch.
 
     The last batch of an epoch is dropped when incomplete (other pairs are left over each epoch); a set smaller than
@@ -91,6 +105,7 @@ class PackedBatchSampler(Sampler[Draw]):
         seed: Seed of the order.
         limit: At most this many sentences of an image in one pass; the others come as another pass of that epoch.
         pack: False gives every pair an image pass of its own: the plain way, for comparison.
+        fixed: Whether every epoch is like the first, as for a model that is to overfit a few batches.
     """
 
     def __init__(
@@ -103,6 +118,7 @@ class PackedBatchSampler(Sampler[Draw]):
         seed: int = 0,
         limit: int | None = None,
         pack: bool = True,
+        fixed: bool = False,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world or (limit is not None and limit < 1):
             raise ValueError(f"batch_size {batch_size}, rank {rank} of {world}, limit {limit}: all must be positive")
@@ -113,12 +129,12 @@ class PackedBatchSampler(Sampler[Draw]):
         self.global_size = min(batch_size * world, total)
         self.steps = total // self.global_size
         self.world, self.rank, self.seed, self.limit, self.pack = world, rank, seed, limit, pack
-        self.epoch = 0
+        self.fixed = fixed
         self._skip: tuple[int, int] = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration follows; Lightning calls it."""
-        self.epoch = epoch
+        self.epoch = 0 if self.fixed else epoch
 
     def skip(self, epoch: int, batches: int) -> None:
         """Leave out the first `batches` of `epoch`, once: they were seen before an interruption."""
@@ -145,7 +161,7 @@ class PackedBatchSampler(Sampler[Draw]):
         return self.steps
 
 
-class StridedBatchSampler(Sampler[Draw]):
+class StridedBatchSampler(Draws):
     """Evaluation batches: image `i` goes to rank `i % world`; nothing is repeated, nothing is left out.
 
     A rank may have fewer batches than another, or none.

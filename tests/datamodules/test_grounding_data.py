@@ -254,3 +254,11 @@ def test_a_killed_run_goes_on_at_the_next_batch(tmp_path: Path) -> None:
         resumed = trainer(tmp_path, max_epochs=3, enable_checkpointing=False)
         resumed.fit(rest, make(tmp_path, **options), ckpt_path=str(tmp_path / f"{step}.ckpt"), weights_only=True)
         assert rest.seen == whole.seen[step:]
+
+
+def test_overfitting_repeats_the_same_batches(tmp_path: Path) -> None:
+    model = Recorder()
+    run = trainer(tmp_path, max_epochs=3, overfit_batches=2, enable_checkpointing=False)
+    run.fit(model, make(tmp_path, augment=GroundingAugment()))
+    assert len({phrases for _, phrases, _ in model.seen}) == 2
+    assert [step[1:] for step in model.seen[:2]] * 3 == [step[1:] for step in model.seen]
