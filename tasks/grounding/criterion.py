@@ -24,6 +24,8 @@ class GroundingCriterion(nn.Module):
         l1: Weight of the L1 distance of boxes as cxcywh.
         giou: Weight of 1 - GIoU.
         heat: Weight of the focal loss on box-centre logits of the image tokens (CenterNet, arXiv 1904.07850, eq. 1).
+        any_heat: Weight of the same loss for the boxes of any sentence of the image, read before the sentence comes in:
+            the image encoder learns what findings look like before it is clear which one a sentence means.
         matcher: Assignment of gold boxes to queries.
     """
 
@@ -33,10 +35,11 @@ class GroundingCriterion(nn.Module):
         l1: float = 5.0,
         giou: float = 2.0,
         heat: float = 1.0,
+        any_heat: float = 1.0,
         matcher: HungarianMatcher | None = None,
     ) -> None:
         super().__init__()
-        self.score, self.l1, self.giou, self.heat = score, l1, giou, heat
+        self.score, self.l1, self.giou, self.heat, self.any_heat = score, l1, giou, heat, any_heat
         self.matcher = matcher or HungarianMatcher()
 
     def forward(self, output: GroundingOutput, boxes: list[Tensor]) -> dict[str, Tensor]:
@@ -52,7 +55,7 @@ class GroundingCriterion(nn.Module):
         gold = self._normaliser(len(targets.boxes), output.logits)
         parts = self._decoder(output, targets, matches, phrases, gold)
         parts |= self._tokens(output, targets, gold)
-        loss = self.score * parts["score"] + self.heat * parts["heat"]
+        loss = self.score * parts["score"] + self.heat * parts["heat"] + self.any_heat * parts["any_heat"]
         loss = loss + self.l1 * (parts["l1"] + parts["token_l1"]) + self.giou * (parts["giou"] + parts["token_giou"])
         return {"loss": loss, **parts, "unmatched": gold.new_tensor(float(matches.unmatched))}
 
@@ -77,12 +80,21 @@ class GroundingCriterion(nn.Module):
     def _tokens(self, output: GroundingOutput, targets: Targets, gold: Tensor) -> dict[str, Tensor]:
         """Train the tokens: a peak at every gold centre, and that token's box."""
         truth, centre = _centre_map(output, targets)
-        p = output.heat.sigmoid().clamp(1e-4, 1 - 1e-4)
-        hit = -((1 - p) ** 2) * p.log()
-        miss = -((1 - truth) ** 4) * p**2 * (1 - p).log()
-        heat = (torch.where(truth >= 1, hit, miss) * output.token_mask).sum() / gold
+        index = output.image_index[:, None].expand_as(truth)
+        any_truth = torch.zeros_like(output.any_heat).scatter_reduce(0, index, truth, "amax")
+        # Padding has a constant logit: no gradient.
+        heat = _focal(output.heat, truth).sum() / gold
+        any_heat = _focal(output.any_heat, any_truth).sum() / gold
         l1, giou = _box_losses(output.token_boxes[targets.phrase, centre], targets.boxes)
-        return {"heat": heat, "token_l1": l1 / gold, "token_giou": giou / gold}
+        return {"heat": heat, "any_heat": any_heat, "token_l1": l1 / gold, "token_giou": giou / gold}
+
+
+def _focal(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the penalty-reduced focal loss of every logit against a map of bumps that are 1 at their peaks."""
+    p = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+    hit = -((1 - p) ** 2) * p.log()
+    miss = -((1 - truth) ** 4) * p**2 * (1 - p).log()
+    return torch.where(truth >= 1, hit, miss)
 
 
 def _box_losses(predicted: Tensor, gold: Tensor) -> tuple[Tensor, Tensor]:

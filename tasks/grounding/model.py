@@ -24,6 +24,8 @@ class GroundingOutput:
         heat: Logit of every image token to be a box centre `(P, N)`.
         token_boxes: The box that every image token proposes, cxcywh `(P, N, 4)`.
         token_mask: `(P, N)`, True where a token shows image rather than padding.
+        any_heat: Logit of every image token to be the centre of a box of *any* sentence `(B, N)`.
+        image_index: `(P,)`, the image of each sentence.
         grid: `(H, W)` of the tokens.
     """
 
@@ -32,6 +34,8 @@ class GroundingOutput:
     heat: Tensor
     token_boxes: Tensor
     token_mask: Tensor
+    any_heat: Tensor
+    image_index: Tensor
     grid: tuple[int, ...]
 
 
@@ -82,6 +86,7 @@ class GroundingModel(nn.Module):
         self.place = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
         # Start with boxes at their anchors and little confidence, which keeps the first steps calm.
         self.token_head = Head(width, [_logit(0.01), 0, 0, 0, 0])
+        self.any_head = Head(width, [_logit(0.01)])
         self.score_heads = nn.ModuleList(Head(width, [_logit(0.1)]) for _ in range(decoder_layers))
         self.box_heads = nn.ModuleList(Head(width, [0, 0, 0, 0]) for _ in range(decoder_layers))
 
@@ -105,14 +110,16 @@ class GroundingModel(nn.Module):
         position = sine_embedding(centres, self.width // 2)
         mask = image.mask[image_index]
         words = self.text_proj(text.tokens)
-        tokens = self.modulation(self.image_proj(image.tokens) + position, image_index, self.pooled_proj(text.pooled))
+        seen = self.image_proj(image.tokens) + position
+        any_heat = self.any_head(seen).squeeze(-1).masked_fill(~image.mask, -1e4)
+        tokens = self.modulation(seen, image_index, self.pooled_proj(text.pooled))
         for layer in self.fusion:
             tokens, words = layer(tokens, position, mask, words, text.mask)
         tokens, words = self.fused_norm(tokens), self.text_norm(words)
         heat, token_boxes = self._propose(tokens, mask, centres)
         chosen = self._peaks(heat.detach(), image.grid)
         logits, boxes = self._decode(tokens, position, mask, words, text.mask, token_boxes, chosen)
-        return GroundingOutput(logits, boxes, heat, token_boxes, mask, image.grid)
+        return GroundingOutput(logits, boxes, heat, token_boxes, mask, any_heat, image_index, image.grid)
 
     def _propose(self, tokens: Tensor, mask: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         """Return, for every token, the logit of being a box centre `(P, N)` and its box `(P, N, 4)`."""

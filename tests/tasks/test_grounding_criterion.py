@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ def make_output(phrases: int, seed: int = 0, queries: int = 3, layers: int = 2) 
         heat=torch.randn(phrases, tokens, generator=g, dtype=torch.float64).requires_grad_(),
         token_boxes=boxes(phrases, tokens).requires_grad_(),
         token_mask=torch.ones(phrases, tokens, dtype=torch.bool),
+        any_heat=torch.randn(phrases, tokens, generator=g, dtype=torch.float64).requires_grad_(),
+        image_index=torch.arange(phrases),
         grid=GRID,
     )
 
@@ -39,6 +42,34 @@ def iou_terms(pred: np.ndarray, gold: np.ndarray) -> tuple[float, float]:
     return float(np.abs(pred - centre).sum()), float(1 - (inter / union - (hull - union) / hull))
 
 
+def focal(heat: np.ndarray, gold: np.ndarray, centre: int) -> float:
+    """The loss of a map of centre logits with one bump, written out."""
+    p = 1 / (1 + np.exp(-heat))
+    rows, columns = np.divmod(np.arange(20), GRID[1])
+    places = np.stack([(columns + 0.5) / GRID[1], (rows + 0.5) / GRID[0]], -1)
+    sigma = np.maximum((gold[2:] - gold[:2]) / 6, 0.33 / 5)
+    total = 0.0
+    for token in range(20):
+        if token == centre:
+            total -= (1 - p[token]) ** 2 * np.log(p[token])
+        else:
+            truth = np.exp(-0.5 * (((places[token] - places[centre]) / sigma) ** 2).sum())
+            total -= (1 - truth) ** 4 * p[token] ** 2 * np.log(1 - p[token])
+    return float(total)
+
+
+def test_sentences_of_one_image_share_its_map() -> None:
+    output = replace(
+        make_output(2), any_heat=torch.zeros(1, 20, dtype=torch.float64), image_index=torch.zeros(2, dtype=torch.long)
+    )
+    boxes = [torch.tensor([[0.1, 0.1, 0.3, 0.3]]), torch.tensor([[0.6, 0.6, 0.9, 0.9]])]
+    sharp = torch.full((1, 20), -9.0, dtype=torch.float64)
+    sharp[0, [0 * 5 + 1, 3 * 5 + 3]] = 9.0
+    loss = GroundingCriterion()
+    assert loss(replace(output, any_heat=sharp), boxes)["any_heat"] < 1e-3
+    assert loss(output, boxes)["any_heat"] > 0.1
+
+
 def test_single_box_against_numpy() -> None:
     """One phrase, one box: every part written out by hand."""
     output = make_output(1, queries=1, layers=1)
@@ -49,24 +80,15 @@ def test_single_box_against_numpy() -> None:
     assert losses["l1"].item() == pytest.approx(l1)
     assert losses["giou"].item() == pytest.approx(giou)
     assert losses["score"].item() == pytest.approx(score)
-    heat = output.heat[0].detach().numpy()
-    p = 1 / (1 + np.exp(-heat))
-    total = 0.0
     centre_token = int(0.5 * GRID[0]) * GRID[1] + int(0.425 * GRID[1])
-    rows, columns = np.divmod(np.arange(20), GRID[1])
-    places = np.stack([(columns + 0.5) / GRID[1], (rows + 0.5) / GRID[0]], -1)
-    sigma = np.maximum((gold[2:] - gold[:2]) / 6, 0.33 / 5)
-    for token in range(20):
-        if token == centre_token:
-            total -= (1 - p[token]) ** 2 * np.log(p[token])
-        else:
-            truth = np.exp(-0.5 * (((places[token] - places[centre_token]) / sigma) ** 2).sum())
-            total -= (1 - truth) ** 4 * p[token] ** 2 * np.log(1 - p[token])
+    total = focal(output.heat[0].detach().numpy(), gold, centre_token)
     assert losses["heat"].item() == pytest.approx(total)
+    any_total = focal(output.any_heat[0].detach().numpy(), gold, centre_token)
+    assert losses["any_heat"].item() == pytest.approx(any_total)
     token_l1, token_giou = iou_terms(output.token_boxes[0, centre_token].detach().numpy(), gold)
     assert losses["token_l1"].item() == pytest.approx(token_l1)
     assert losses["token_giou"].item() == pytest.approx(token_giou)
-    expected = score + total + 5 * (l1 + token_l1) + 2 * (giou + token_giou)
+    expected = score + total + any_total + 5 * (l1 + token_l1) + 2 * (giou + token_giou)
     assert losses["loss"].item() == pytest.approx(expected)
 
 
@@ -97,7 +119,14 @@ def test_the_loss_falls_to_nothing_on_a_perfect_answer() -> None:
     boxes = torch.cat([cxcywh, torch.full((1, 4), 0.5)])[None, None]
     logits = torch.tensor([[[20.0, 20.0, -20.0]]])
     base = make_output(1)
-    output = GroundingOutput(logits, boxes, base.heat.float(), base.token_boxes.float(), base.token_mask, GRID)
+    output = replace(
+        base,
+        logits=logits,
+        boxes=boxes,
+        heat=base.heat.float(),
+        any_heat=base.any_heat.float(),
+        token_boxes=base.token_boxes.float(),
+    )
     losses = GroundingCriterion()(output, [gold])
     assert losses["score"] < 1e-6
     assert losses["l1"] < 1e-5

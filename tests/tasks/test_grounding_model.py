@@ -122,7 +122,7 @@ def test_gradients_reach_every_parameter(fusion: int) -> None:
     model = make_model(fusion=fusion)
     output = model(*make_images(), PHRASES, INDEX)
     total = output.logits.sum() + output.boxes.sum() + (output.heat * output.token_mask).sum()
-    (total + output.token_boxes.sum()).backward()
+    (total + output.token_boxes.sum() + output.any_heat.sum()).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ensemble_boxes import weighted_boxes_fusion
@@ -24,6 +26,8 @@ def make_output(boxes_px: list[list[float]], logits: list[float], side: int = SI
         heat=heat,
         token_boxes=torch.zeros(1, 4, 4),
         token_mask=heat == 0,
+        any_heat=heat,
+        image_index=torch.zeros(1, dtype=torch.long),
         grid=(2, 2),
     )
 
@@ -69,9 +73,7 @@ def test_the_last_layer_answers_and_the_best_comes_first() -> None:
 
 def test_every_sentence_takes_the_transform_of_its_image() -> None:
     one = make_output([[16, 16, 48, 48]], [0.0])
-    both = GroundingOutput(
-        one.logits.repeat(1, 3, 1), one.boxes.repeat(1, 3, 1, 1), one.heat, one.token_boxes, one.token_mask, one.grid
-    )
+    both = replace(one, logits=one.logits.repeat(1, 3, 1), boxes=one.boxes.repeat(1, 3, 1, 1))
     transforms = [AxisTransform.letterbox((n, n), (SIDE, SIDE)) for n in (64, 128)]
     sides = [each.boxes[0, 2].item() for each in Postprocess().raw(both, torch.tensor([1, 0, 1]), transforms)]
     assert sides == pytest.approx([96, 48, 96])
