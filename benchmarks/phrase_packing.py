@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from benchmarks.harness import interleaved, write_result
 from datamodules.packing import PackedBatchSampler
@@ -101,11 +102,8 @@ def steps(task: GroundingTask, dataset: PhraseDataset, sampler: PackedBatchSampl
     device = next(task.parameters()).device
 
     def job() -> None:
-        batch = dataset[next(draws)]
-        output = task.model(
-            batch.images.to(device), batch.valid.to(device), batch.phrases, batch.image_index.to(device)
-        )
-        loss = task.criterion(output, [boxes.to(device) for boxes in batch.boxes])["loss"]
+        batch = move_data_to_device(dataset[next(draws)], device)
+        loss = task.criterion(task(batch), batch)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -80,8 +80,8 @@ class GroundingAugment:
         mirror: Probability of a mirror image. It is drawn only where every phrase of the image can be put right. The
             default is 0: the heart, the stomach bubble and burnt-in side markers do not mirror.
         keep: Least share of each gold box that a crop leaves in view.
-        lent: Sentences of other studies shown with each image, on top of the batch size: findings it does not have
-            (see `Lender`; needs a source with finding labels).
+        lent: Mean number of sentences of other studies shown with each image, on top of the batch size: findings it
+            does not have (see `Lender`; needs a source with finding labels).
     """
 
     draws = 8
@@ -97,7 +97,7 @@ class GroundingAugment:
         noise: float = 0.03,
         mirror: float = 0.0,
         keep: float = 0.85,
-        lent: int = 0,
+        lent: float = 0.0,
     ) -> None:
         if not 0.5 <= scale[0] <= scale[1] <= 2:
             raise ValueError(f"scale {scale}: expected 0.5 <= low <= high <= 2, since a crop must keep zone words true")

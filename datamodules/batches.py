@@ -20,6 +20,10 @@ class GroundingBatch:
         phrases: `P` sentences, P >= B.
         image_index: Long `(P,)`: which image each phrase speaks of.
         boxes: `P` tensors `(n_p, 4)`, xyxy in [0, 1] of the network input; n_p may be 0.
+        image_boxes: `B` tensors `(n, 4)`, all gold boxes of each image in the same form, also those of sentences that
+            are in another batch or on another rank.
+        share: Float `(B,)`, the share of each image's sentences that is in this batch; an image-level loss weighted by
+            it counts every image once, however its sentences were cut.
         transforms: `B` transforms from original pixels to the network input; `inverse()` maps predictions back.
         records: `P` records that the phrases came from, unchanged (boxes in [0, 1] of the original image).
     """
@@ -29,6 +33,8 @@ class GroundingBatch:
     phrases: list[str]
     image_index: Tensor
     boxes: list[Tensor]
+    image_boxes: list[Tensor]
+    share: Tensor
     transforms: list[AxisTransform]
     records: list[PhraseRecord]
 

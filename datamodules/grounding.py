@@ -173,6 +173,8 @@ class GroundingData(LightningDataModule):
             valid=batch.valid.to(device, non_blocking=True),
             image_index=batch.image_index.to(device, non_blocking=True),
             boxes=[boxes.to(device, non_blocking=True) for boxes in batch.boxes],
+            image_boxes=[boxes.to(device, non_blocking=True) for boxes in batch.image_boxes],
+            share=batch.share.to(device, non_blocking=True),
         )
 
     @property

@@ -32,6 +32,8 @@ class View(NamedTuple):
         phrases: The sentences.
         boxes: Per sentence `(n, 4)`, xyxy in [0, 1] of the network input.
         records: Per sentence where it came from.
+        image_boxes: All boxes of the image, of sentences beyond this view too.
+        share: Share of the image's sentences that is in this view.
     """
 
     image: Tensor
@@ -40,6 +42,8 @@ class View(NamedTuple):
     phrases: list[str]
     boxes: list[Tensor]
     records: list[PhraseRecord]
+    image_boxes: Tensor
+    share: float
 
     def with_lent(self, phrases: list[str]) -> View:
         """Return the view with sentences of other studies beside its own; they have no box."""
@@ -99,6 +103,8 @@ class PhraseDataset(Dataset[GroundingBatch]):
             phrases=[phrase for view in views for phrase in view.phrases],
             image_index=torch.arange(len(views)).repeat_interleave(counts),
             boxes=[boxes for view in views for boxes in view.boxes],
+            image_boxes=[view.image_boxes for view in views],
+            share=torch.tensor([view.share for view in views]),
             transforms=[view.transform for view in views],
             records=[record for view in views for record in view.records],
         )
@@ -121,7 +127,8 @@ class PhraseDataset(Dataset[GroundingBatch]):
         if self.augment is not None:
             image = self.augment.grain(rng, image, valid)
         counts = [len(self.records[pair].boxes) for pair in group]
-        mapped = torch.split(transform.boxes(gold).clamp_(0, 1), counts)
+        image_boxes = transform.boxes(gold).clamp_(0, 1)
+        mapped = torch.split(image_boxes, counts)
         places = [group.index(pair) for pair in chunk]
         phrases = [wording[place] for place in places]
         return View(
@@ -131,6 +138,8 @@ class PhraseDataset(Dataset[GroundingBatch]):
             phrases=[swap_sides(phrase) or phrase for phrase in phrases] if mirrored else phrases,
             boxes=[mapped[place] for place in places],
             records=[self.records[pair] for pair in chunk],
+            image_boxes=image_boxes,
+            share=len(chunk) / len(group),
         )
 
     def _lent(self, epoch: int, chunk: Chunk, view: View) -> View:
@@ -139,7 +148,7 @@ class PhraseDataset(Dataset[GroundingBatch]):
         image_id = self._image_of_pair[chunk[0]]
         own = {label for pair in self.pairs_of_image[image_id] for label in self.records[pair].labels}
         rng = np.random.default_rng([self.seed, epoch, image_id, 2, chunk[0]])
-        return view.with_lent(self._lender.lend(rng, own, self.augment.lent))
+        return view.with_lent(self._lender.lend(rng, own, int(self.augment.lent + rng.random())))
 
     def _wording(self, epoch: int, image_id: int) -> list[str]:
         phrases = [self.records[pair].phrase for pair in self.pairs_of_image[image_id]]

@@ -14,7 +14,6 @@ ALLOWED = (
     "medvl.losses",
     "medvl.metrics",
     "medvl.schedule",
-    "medvl.schedule",
     "tasks",
     "datamodules",
     "ontology",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.batches import GroundingBatch
 from medvl.distributed import mean_over_ranks, world_size
 from tasks.grounding.boxes import paired_giou, to_cxcywh, to_xyxy
 from tasks.grounding.layers import grid_centres
@@ -42,26 +43,21 @@ class GroundingCriterion(nn.Module):
         self.score, self.l1, self.giou, self.heat, self.any_heat = score, l1, giou, heat, any_heat
         self.matcher = matcher or HungarianMatcher()
 
-    def forward(self, output: GroundingOutput, boxes: list[Tensor]) -> dict[str, Tensor]:
-        """Return `loss` and its parts as scalars.
-
-        Args:
-            output: The model's output for `P` sentences.
-            boxes: `P` tensors `(n, 4)`, xyxy in [0, 1] of the network input; empty ones train every query to zero.
-        """
-        targets = Targets.pack(boxes, like=output.boxes)
+    def forward(self, output: GroundingOutput, batch: GroundingBatch) -> dict[str, Tensor]:
+        """Return `loss` and its parts as scalars; a sentence without boxes trains every query to zero."""
+        targets = Targets.pack(batch.boxes, like=output.boxes)
         matches = self.matcher(output.logits, output.boxes, targets)
-        phrases = self._normaliser(len(boxes), output.logits)
-        gold = self._normaliser(len(targets.boxes), output.logits)
+        phrases = self._normaliser(output.logits.new_tensor(float(len(batch.boxes))))
+        gold = self._normaliser(output.logits.new_tensor(float(len(targets.boxes))))
         parts = self._decoder(output, targets, matches, phrases, gold)
         parts |= self._tokens(output, targets, gold)
+        parts["any_heat"] = self._any(output, batch.image_boxes, batch.share)
         loss = self.score * parts["score"] + self.heat * parts["heat"] + self.any_heat * parts["any_heat"]
         loss = loss + self.l1 * (parts["l1"] + parts["token_l1"]) + self.giou * (parts["giou"] + parts["token_giou"])
         return {"loss": loss, **parts, "unmatched": gold.new_tensor(float(matches.unmatched))}
 
-    def _normaliser(self, count: int, like: Tensor) -> Tensor:
-        """Return what to divide a sum over `count` things by: in training, the mean over the ranks."""
-        own = like.new_tensor(float(count))
+    def _normaliser(self, own: Tensor) -> Tensor:
+        """Return what to divide a sum over `own` things by: in training, the mean over the ranks."""
         if not self.training:  # evaluation is not padded: a rank may have a batch more than the others
             return own.clamp(min=1)
         return mean_over_ranks(own).clamp(min=1 / world_size())
@@ -79,14 +75,19 @@ class GroundingCriterion(nn.Module):
 
     def _tokens(self, output: GroundingOutput, targets: Targets, gold: Tensor) -> dict[str, Tensor]:
         """Train the tokens: a peak at every gold centre, and that token's box."""
-        truth, centre = _centre_map(output, targets)
-        index = output.image_index[:, None].expand_as(truth)
-        any_truth = torch.zeros_like(output.any_heat).scatter_reduce(0, index, truth, "amax")
+        truth, centre = _centre_map(output.heat, output.grid, targets)
         # Padding has a constant logit: no gradient.
         heat = _focal(output.heat, truth).sum() / gold
-        any_heat = _focal(output.any_heat, any_truth).sum() / gold
         l1, giou = _box_losses(output.token_boxes[targets.phrase, centre], targets.boxes)
-        return {"heat": heat, "any_heat": any_heat, "token_l1": l1 / gold, "token_giou": giou / gold}
+        return {"heat": heat, "token_l1": l1 / gold, "token_giou": giou / gold}
+
+    def _any(self, output: GroundingOutput, image_boxes: list[Tensor], share: Tensor) -> Tensor:
+        """Train the image tokens alone; an image whose sentences are in several batches counts by its share in each."""
+        targets = Targets.pack(image_boxes, like=output.boxes)
+        truth, _ = _centre_map(output.any_heat, output.grid, targets)
+        weight = share.to(output.any_heat)
+        gold = self._normaliser((weight[targets.phrase]).sum())
+        return (_focal(output.any_heat, truth).sum(-1) * weight).sum() / gold
 
 
 def _focal(logits: Tensor, truth: Tensor) -> Tensor:
@@ -104,10 +105,10 @@ def _box_losses(predicted: Tensor, gold: Tensor) -> tuple[Tensor, Tensor]:
     return l1, giou
 
 
-def _centre_map(output: GroundingOutput, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Return a Gaussian bump per gold box over the tokens `(P, N)` (1 at its centre) and the centre tokens `(G,)`."""
-    height, width = output.grid
-    centres = grid_centres(output.grid, output.heat.device)
+def _centre_map(heat: Tensor, grid: tuple[int, ...], targets: Targets) -> tuple[Tensor, Tensor]:
+    """Return a bump per gold box, shaped like `heat` `(P, N)` and 1 at its centre, and the centre tokens `(G,)`."""
+    height, width = grid
+    centres = grid_centres(grid, heat.device)
     gold = to_cxcywh(targets.boxes)
     column = (gold[:, 0] * width).long().clamp(0, width - 1)
     row = (gold[:, 1] * height).long().clamp(0, height - 1)
@@ -115,8 +116,8 @@ def _centre_map(output: GroundingOutput, targets: Targets) -> tuple[Tensor, Tens
     # A sixth of the side: CenterNet's three sigmas reach the edge; never narrower than a third of a token.
     sigma = (gold[:, 2:] / 6).clamp(min=0.33 / max(height, width))
     offset = (centres[None] - centres[token][:, None]) / sigma[:, None]
-    bump = torch.exp(-0.5 * offset.square().sum(-1)).to(output.heat.dtype)
-    truth = torch.zeros_like(output.heat)
+    bump = torch.exp(-0.5 * offset.square().sum(-1)).to(heat.dtype)
+    truth = torch.zeros_like(heat)
     truth = truth.scatter_reduce(0, targets.phrase[:, None].expand_as(bump), bump, "amax")
     truth[targets.phrase, token] = 1.0
     return truth, token

@@ -25,7 +25,6 @@ class GroundingOutput:
         token_boxes: The box that every image token proposes, cxcywh `(P, N, 4)`.
         token_mask: `(P, N)`, True where a token shows image rather than padding.
         any_heat: Logit of every image token to be the centre of a box of *any* sentence `(B, N)`.
-        image_index: `(P,)`, the image of each sentence.
         grid: `(H, W)` of the tokens.
     """
 
@@ -35,7 +34,6 @@ class GroundingOutput:
     token_boxes: Tensor
     token_mask: Tensor
     any_heat: Tensor
-    image_index: Tensor
     grid: tuple[int, ...]
 
 
@@ -77,7 +75,7 @@ class GroundingModel(nn.Module):
         self.image_proj = nn.Sequential(nn.Linear(image_encoder.width, width), nn.LayerNorm(width))
         self.text_proj = nn.Sequential(nn.Linear(text_encoder.width, width), nn.LayerNorm(width))
         self.pooled_proj = nn.Sequential(nn.Linear(text_encoder.width, width), nn.LayerNorm(width))
-        self.modulation = Modulation(width, ratio=2)
+        self.modulation = Modulation(width, ratio=1)
         self.fusion = nn.ModuleList(FusionLayer(width, heads, ff_ratio, dropout) for _ in range(fusion_layers))
         self.fused_norm = nn.LayerNorm(width)
         self.text_norm = nn.LayerNorm(width)
@@ -119,7 +117,7 @@ class GroundingModel(nn.Module):
         heat, token_boxes = self._propose(tokens, mask, centres)
         chosen = self._peaks(heat.detach(), image.grid)
         logits, boxes = self._decode(tokens, position, mask, words, text.mask, token_boxes, chosen)
-        return GroundingOutput(logits, boxes, heat, token_boxes, mask, any_heat, image_index, image.grid)
+        return GroundingOutput(logits, boxes, heat, token_boxes, mask, any_heat, image.grid)
 
     def _propose(self, tokens: Tensor, mask: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         """Return, for every token, the logit of being a box centre `(P, N)` and its box `(P, N, 4)`."""

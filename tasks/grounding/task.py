@@ -80,7 +80,7 @@ class GroundingTask(LightningModule):
     def shared_step(self, batch: GroundingBatch, stage: str) -> tuple[GroundingOutput, dict[str, Tensor]]:
         """Return the output and the losses, logged under `stage`."""
         output = self(batch)
-        losses = self.criterion(output, batch.boxes)
+        losses = self.criterion(output, batch)
         self._count_unmatched(losses.pop("unmatched"))
         logged = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(

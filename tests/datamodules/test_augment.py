@@ -114,7 +114,7 @@ def test_lent_sentences_name_what_the_image_does_not_show() -> None:
     assert sorted(lender.lend(rng, {"mass"}, 3)) == ["a nodule", "an effusion", "another nodule"]
     assert lender.lend(rng, {"mass", "effusion", "nodule"}, 3) == []
     dataset = PhraseDataset(
-        records, lambda path: (np.zeros((8, 8), np.uint8), (8, 8)), 16, augment=GroundingAugment(lent=1)
+        records, lambda path: (np.zeros((8, 8), np.uint8), (8, 8)), 16, augment=GroundingAugment(lent=1.0)
     )
     batch = dataset[Draw(0, [[0, 1], [3]])]
     assert batch.image_index.tolist() == [0, 0, 0, 1, 1]

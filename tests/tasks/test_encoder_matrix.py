@@ -65,7 +65,7 @@ class Grounding:
 
     def loss(self, pictures: Tensor, phrases: Tensor) -> Tensor:
         batch = self.batch(pictures, phrases)
-        return self.task.criterion(self.task.train()(batch), batch.boxes)["loss"]
+        return self.task.criterion(self.task.train()(batch), batch)["loss"]
 
     @torch.no_grad()
     def score(self, pictures: Tensor, phrases: Tensor) -> float:
@@ -83,6 +83,10 @@ class Grounding:
             phrases=[PHRASES[i] for i in phrases.tolist()],
             image_index=PICTURE,
             boxes=[boxes / SIDE for boxes in self.gold],
+            image_boxes=[
+                torch.cat([b for b, i in zip(self.gold, PICTURE, strict=True) if i == n]) / SIDE for n in range(4)
+            ],
+            share=torch.ones(4),
             transforms=[AxisTransform.letterbox((SIDE, SIDE), (SIDE, SIDE))] * 4,
             records=[PhraseRecord("", "", "", (), "", "", "train", "test")] * 8,
         )

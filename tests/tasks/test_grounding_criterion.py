@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from datamodules.batches import GroundingBatch
 from tasks.grounding.criterion import GroundingCriterion
 from tasks.grounding.model import GroundingOutput
 
@@ -27,8 +28,23 @@ def make_output(phrases: int, seed: int = 0, queries: int = 3, layers: int = 2) 
         token_boxes=boxes(phrases, tokens).requires_grad_(),
         token_mask=torch.ones(phrases, tokens, dtype=torch.bool),
         any_heat=torch.randn(phrases, tokens, generator=g, dtype=torch.float64).requires_grad_(),
-        image_index=torch.arange(phrases),
         grid=GRID,
+    )
+
+
+def make_batch(boxes: list[Tensor], images: int | None = None) -> GroundingBatch:
+    """Return a batch of these sentences, about an image each or all about one; the loss reads no pixels."""
+    images = images or len(boxes)
+    return GroundingBatch(
+        images=torch.zeros(images, 1, 8, 8),
+        valid=torch.ones(images, 8, 8, dtype=torch.bool),
+        phrases=[""] * len(boxes),
+        image_index=torch.arange(len(boxes)).clamp(max=images - 1),
+        boxes=boxes,
+        image_boxes=[torch.cat(boxes)] if images == 1 else boxes,
+        share=torch.ones(images),
+        transforms=[],
+        records=[],
     )
 
 
@@ -66,15 +82,27 @@ def test_sentences_of_one_image_share_its_map() -> None:
     sharp = torch.full((1, 20), -9.0, dtype=torch.float64)
     sharp[0, [0 * 5 + 1, 3 * 5 + 3]] = 9.0
     loss = GroundingCriterion()
-    assert loss(replace(output, any_heat=sharp), boxes)["any_heat"] < 1e-3
-    assert loss(output, boxes)["any_heat"] > 0.1
+    batch = make_batch(boxes, images=1)
+    assert loss(replace(output, any_heat=sharp), batch)["any_heat"] < 1e-3
+    assert loss(output, batch)["any_heat"] > 0.1
+
+
+def test_an_image_cut_in_two_counts_once() -> None:
+    output = make_output(2)
+    boxes = [torch.tensor([[0.1, 0.1, 0.3, 0.3]]), torch.tensor([[0.6, 0.6, 0.9, 0.9]])]
+    twice = replace(output, any_heat=output.any_heat[:1].repeat(2, 1))
+    once = replace(output, any_heat=output.any_heat[:1])
+    both = make_batch(boxes, images=1)
+    halves = replace(make_batch(boxes), image_boxes=both.image_boxes * 2, share=torch.tensor([0.25, 0.75]))
+    loss = GroundingCriterion()
+    torch.testing.assert_close(loss(twice, halves)["any_heat"], loss(once, both)["any_heat"])
 
 
 def test_single_box_against_numpy() -> None:
     """One phrase, one box: every part written out by hand."""
     output = make_output(1, queries=1, layers=1)
     gold = np.array([0.30, 0.30, 0.55, 0.70])
-    losses = GroundingCriterion()(output, [torch.tensor(gold[None])])
+    losses = GroundingCriterion()(output, make_batch([torch.tensor(gold[None])]))
     l1, giou = iou_terms(output.boxes[0, 0, 0].detach().numpy(), gold)
     score = math.log1p(math.exp(-output.logits[0, 0, 0].item()))
     assert losses["l1"].item() == pytest.approx(l1)
@@ -94,7 +122,7 @@ def test_single_box_against_numpy() -> None:
 
 def test_a_sentence_without_boxes_silences_every_query() -> None:
     output = make_output(2)
-    losses = GroundingCriterion()(output, [torch.zeros(0, 4), torch.zeros(0, 4)])
+    losses = GroundingCriterion()(output, make_batch([torch.zeros(0, 4), torch.zeros(0, 4)]))
     losses["loss"].backward()
     assert losses["l1"] == losses["giou"] == losses["token_l1"] == 0
     assert output.logits.grad is not None
@@ -106,7 +134,7 @@ def test_a_sentence_without_boxes_silences_every_query() -> None:
 def test_degenerate_boxes_give_no_nan() -> None:
     output = make_output(1)
     point = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.2, 0.2, 0.2, 0.9]], dtype=torch.float64)
-    losses = GroundingCriterion()(output, [point])
+    losses = GroundingCriterion()(output, make_batch([point]))
     losses["loss"].backward()
     assert torch.isfinite(losses["loss"])
     assert output.boxes.grad is not None
@@ -127,7 +155,7 @@ def test_the_loss_falls_to_nothing_on_a_perfect_answer() -> None:
         any_heat=base.any_heat.float(),
         token_boxes=base.token_boxes.float(),
     )
-    losses = GroundingCriterion()(output, [gold])
+    losses = GroundingCriterion()(output, make_batch([gold]))
     assert losses["score"] < 1e-6
     assert losses["l1"] < 1e-5
     assert losses["giou"] < 1e-5

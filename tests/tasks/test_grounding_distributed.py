@@ -44,6 +44,11 @@ def make_batch(images: list[int]) -> GroundingBatch:
         phrases=[phrase for phrase, _ in pairs],
         image_index=torch.arange(len(images)).repeat_interleave(torch.tensor([len(PAIRS[i]) for i in images])),
         boxes=[torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4) for _, boxes in pairs],
+        image_boxes=[
+            torch.tensor([box for _, boxes in PAIRS[i] for box in boxes], dtype=torch.float64).reshape(-1, 4)
+            for i in images
+        ],
+        share=torch.ones(len(images), dtype=torch.float64),
         transforms=[AxisTransform.letterbox((SIDE, SIDE), (SIDE, SIDE))] * len(images),
         records=[PhraseRecord("", "", phrase, (), "", "", "train", "test") for phrase, _ in pairs],
     )
@@ -62,7 +67,7 @@ def make_task() -> GroundingTask:
 
 def gradients(wrapped: nn.Module, task: GroundingTask, batch: GroundingBatch) -> dict[str, Tensor]:
     """Return the loss and the gradient of every parameter."""
-    loss = task.criterion(wrapped(batch), batch.boxes)["loss"]
+    loss = task.criterion(wrapped(batch), batch)["loss"]
     loss.backward()
     missing = [name for name, p in task.named_parameters() if p.requires_grad and p.grad is None]
     assert missing == []

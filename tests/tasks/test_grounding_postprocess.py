@@ -27,7 +27,6 @@ def make_output(boxes_px: list[list[float]], logits: list[float], side: int = SI
         token_boxes=torch.zeros(1, 4, 4),
         token_mask=heat == 0,
         any_heat=heat,
-        image_index=torch.zeros(1, dtype=torch.long),
         grid=(2, 2),
     )
 
