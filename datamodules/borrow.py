@@ -29,10 +29,14 @@ class Lender:
         affirmed = (r for r in records if r.labels and (r.boxes or r.abnormal))
         self.pool = [(record.phrase, frozenset(record.labels)) for record in affirmed]
 
-    def lend(self, rng: np.random.Generator, own: Collection[str], count: int) -> list[str]:
-        """Draw up to `count` sentences whose labels are not among `own`."""
+    def lend(self, rng: np.random.Generator, image: Collection[PhraseRecord], count: int) -> list[str]:
+        """Draw up to `count` sentences whose labels are not among those of an image's own sentences.
+
+        Nothing is lent to an image that has a finding without a label: it might be the one.
+        """
         lent: list[str] = []
-        if not self.pool:
+        own = {label for record in image for label in record.labels}
+        if not self.pool or any((r.boxes or r.abnormal) and not r.labels for r in image):
             return lent
         for place in rng.integers(len(self.pool), size=self.tries * count):
             phrase, labels = self.pool[place]

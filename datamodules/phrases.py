@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
@@ -84,6 +85,8 @@ class PhraseDataset(Dataset[GroundingBatch]):
         self.records, self.pixels, self.image_size = list(records), pixels, image_size
         self.seed, self.augment, self.blind = seed, augment, blind
         self._lender = Lender(self.records)
+        if augment is not None and augment.lent and not self._lender.pool:
+            warnings.warn("no sentence has finding labels, so none is lent to other images", stacklevel=2)
         groups: dict[str, Chunk] = {}
         for pair, record in enumerate(self.records):
             groups.setdefault(record.path, []).append(pair)
@@ -146,7 +149,7 @@ class PhraseDataset(Dataset[GroundingBatch]):
         if self.augment is None or not self.augment.lent:
             return view
         image_id = self._image_of_pair[chunk[0]]
-        own = {label for pair in self.pairs_of_image[image_id] for label in self.records[pair].labels}
+        own = [self.records[pair] for pair in self.pairs_of_image[image_id]]
         rng = np.random.default_rng([self.seed, epoch, image_id, 2, chunk[0]])
         return view.with_lent(self._lender.lend(rng, own, int(self.augment.lent + rng.random())))
 

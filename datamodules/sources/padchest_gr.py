@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from datamodules.records import Box, PhraseRecord, Problem
 from datamodules.sources.base import PhraseSource, box_tuple, cell, split_word
 from datamodules.sources.rows import Table, read_json, read_table
 from medvl.errors import DataError
 
+T = TypeVar("T")
+
+_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _FILES_FOLDERS = ("", "Padchest_GR_files", "PadChest_GR_files")
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff")
 _ATTRIBUTES = {
@@ -59,7 +62,10 @@ class PadChestGR(PhraseSource):
     def _root(self) -> Path:
         names = [_image_name(study) for study in self._studies if isinstance(study, dict)]
         candidates = [self.folder / files / self.images_folder for files in _FILES_FOLDERS] + [self.folder]
-        for folder in candidates:
+        nested = [
+            found for files in _FILES_FOLDERS for found in sorted((self.folder / files).glob("*/")) if found.is_dir()
+        ]
+        for folder in [*candidates, *nested]:
             if any((folder / name).is_file() for name in names if name and "/" not in name):
                 return folder
         parts = sorted(p for files in _FILES_FOLDERS for p in (self.folder / files).glob("PadChest_GR.zip*"))
@@ -76,7 +82,7 @@ class PadChestGR(PhraseSource):
         raise DataError(
             "no image of PadChest-GR is here",
             where=str(self.folder),
-            hint=f"looked in {self.images_folder}, Padchest_GR_files/{self.images_folder} and the folder itself",
+            hint=f"looked in {self.images_folder} and the folders beside it; --data.source.images names another",
         )
 
     def tables(self) -> list[Path]:
@@ -118,9 +124,9 @@ class PadChestGR(PhraseSource):
         told = set()
         for number, study in enumerate(self._studies):
             where = f"{reports.name}[{number}]"
-            image = _image_name(study) if isinstance(study, dict) else ""
+            image = cell(study.get("ImageID")) if isinstance(study, dict) else ""
             findings = study.get("findings") if image else None
-            told.add(image)
+            told.add(_with_suffix(image))
             if not image:
                 yield Problem("image-unnamed", where, "the study names no image (ImageID)")
             elif not isinstance(findings, list) or not findings:
@@ -138,7 +144,7 @@ class PadChestGR(PhraseSource):
         self, study: dict[str, Any], image: str, finding: object, master: _Master, row: str
     ) -> PhraseRecord | Problem:
         study_id = cell(study.get("StudyID"))
-        known = master.about(image, study_id)
+        known = master.about(_with_suffix(image), study_id)
         if not isinstance(finding, dict):
             return Problem("finding-unreadable", row, "expected a JSON object with a sentence and boxes")
         if known is None:
@@ -150,17 +156,16 @@ class PadChestGR(PhraseSource):
             return Problem("box-unreadable", row, "expected boxes as a list of [x1, y1, x2, y2]")
         places = "; ".join(_strings(finding.get("locations")))
         attributes = {key: known[key] for key in _ATTRIBUTES if known.get(key)}
-        abnormal = finding.get("abnormal")
         return PhraseRecord(
             image=image,
-            path=image,
-            phrase=cell(finding.get(f"sentence_{self.language}")),
+            path=_with_suffix(image),
+            phrase=_sentence(finding.get(f"sentence_{self.language}")),
             boxes=boxes,
             patient_id=known.get("patient") or cell(study.get("PatientID")) or study_id or image,
             study_id=study_id or image,
             split=split_word(known.get("split")),
             source=self.name,
-            abnormal=abnormal if isinstance(abnormal, bool) else None,
+            abnormal=_TRUTH.get(str(finding.get("abnormal")).lower()),
             labels=_strings(finding.get("labels")),
             extra_boxes=extra or (),
             attributes=attributes | ({"locations": places} if places else {}),
@@ -169,21 +174,28 @@ class PadChestGR(PhraseSource):
 
 
 def _joined(findings: Iterable[PhraseRecord | Problem]) -> Iterator[PhraseRecord | Problem]:
-    """Join findings of one study that say the same sentence with the same labels: each box is a place of it."""
-    first: dict[tuple[str, tuple[str, ...]], PhraseRecord] = {}
+    """Join findings of one study that say the same sentence: each box is a place of it."""
+    first: dict[str, PhraseRecord] = {}
     for item in findings:
-        known = first.get((item.phrase, item.labels)) if isinstance(item, PhraseRecord) and item.phrase else None
+        known = first.get(item.phrase) if isinstance(item, PhraseRecord) and item.phrase else None
         if isinstance(item, Problem) or not item.phrase:
             yield item
         elif known is None:
-            first[item.phrase, item.labels] = item
+            first[item.phrase] = item
         else:
-            boxes, extra = (known.boxes + item.boxes, known.extra_boxes + item.extra_boxes)
-            first[item.phrase, item.labels] = replace(
-                known, boxes=tuple(dict.fromkeys(boxes)), extra_boxes=tuple(dict.fromkeys(extra))
+            first[item.phrase] = replace(
+                known,
+                boxes=_union(known.boxes, item.boxes),
+                extra_boxes=_union(known.extra_boxes, item.extra_boxes),
+                labels=_union(known.labels, item.labels),
+                abnormal=item.abnormal if known.abnormal is None else known.abnormal or bool(item.abnormal),
             )
             yield Problem("duplicate", item.row, f"the same sentence as {known.row}; joined to it", fatal=False)
     yield from first.values()
+
+
+def _union(a: tuple[T, ...], b: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(a + b))
 
 
 class _Master:
@@ -223,7 +235,7 @@ class _Master:
 
 
 def _entry(cells: dict[str, Any]) -> dict[str, str]:
-    entry = {"split": cell(cells.get("split")), "patient": cell(cells.get("PatientID"))}
+    entry = {"split": split_word(cells.get("split")), "patient": cell(cells.get("PatientID"))}
     for key, columns in _ATTRIBUTES.items():
         entry[key] = next((text for column in columns if (text := cell(cells.get(column)))), "")
     entry["age"] = entry["age"].removesuffix(".0")
@@ -241,12 +253,21 @@ def _fold(known: dict[str, str], entry: dict[str, str]) -> bool:
     return False
 
 
+def _folders(folder: Path) -> list[Path]:
+    return sorted(found for found in folder.glob("*") if found.is_dir())
+
+
 def _with_suffix(image: str) -> str:
     return image if not image or Path(image).suffix.lower() in _IMAGE_SUFFIXES else f"{image}.png"
 
 
 def _image_name(study: dict[str, Any]) -> str:
     return _with_suffix(cell(study.get("ImageID")))
+
+
+def _sentence(value: object) -> str:
+    """Return a sentence as it stands, since predictions are matched by it; empty where there is none."""
+    return value if isinstance(value, str) and value.strip() else ""
 
 
 def _strings(value: object) -> tuple[str, ...]:

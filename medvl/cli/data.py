@@ -55,7 +55,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     for name in ("check", "convert", "show"):
         commands[name].add_argument("format", choices=list(SOURCES), help="see `medvl data list`")
         commands[name].add_argument("root", help="its folder; for `table` the table file")
-    commands["check"].add_argument("--queries", type=int, help="count sentences with more boxes than this")
+    commands["check"].add_argument(
+        "--queries", type=int, default=8, help="count sentences with more boxes than this (8)"
+    )
     commands["check"].add_argument("--output", type=Path, help="write the unusable rows to this quarantine list")
     commands["check"].add_argument("--no-decode", dest="decode", action="store_false", help="leave the pixels unread")
     commands["convert"].add_argument("--size", type=int, default=640, help="the image_size to train with")

@@ -147,6 +147,11 @@ class RunRecorder(Callback):
             (self.folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         self.written = True
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the last steps too: others save after validation, which need not be where the run ends."""
+        if trainer.checkpoint_callbacks and trainer.global_step:
+            trainer.save_checkpoint(self.folder / CHECKPOINTS / "last.ckpt")
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the config into the checkpoint as a string, so that it alone suffices for inference."""
         checkpoint[CONFIG_KEY] = self.config

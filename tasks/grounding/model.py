@@ -75,7 +75,7 @@ class GroundingModel(nn.Module):
         self.image_proj = nn.Sequential(nn.Linear(image_encoder.width, width), nn.LayerNorm(width))
         self.text_proj = nn.Sequential(nn.Linear(text_encoder.width, width), nn.LayerNorm(width))
         self.pooled_proj = nn.Sequential(nn.Linear(text_encoder.width, width), nn.LayerNorm(width))
-        self.modulation = Modulation(width, ratio=1)
+        self.modulation = Modulation(width, ratio=2)
         self.fusion = nn.ModuleList(FusionLayer(width, heads, ff_ratio, dropout) for _ in range(fusion_layers))
         self.fused_norm = nn.LayerNorm(width)
         self.text_norm = nn.LayerNorm(width)

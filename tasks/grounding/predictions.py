@@ -112,7 +112,8 @@ class PredictionWriter(Callback):
         results = sorted(gather_objects(self.results), key=lambda result: order[_key(result.record)])
         self.results = []
         root, salt = str(Path(data.root).resolve()), secrets.token_bytes(16)
-        return [_prediction(result, root, salt, self.threshold) for result in results]
+        annotated = any(record.boxes for record in data.records("all"))
+        return [_prediction(result, root, salt, self.threshold, annotated) for result in results]
 
 
 def _key(record: PhraseRecord) -> tuple[str, str, str]:
@@ -123,7 +124,7 @@ def _folder(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir) / "predictions"
 
 
-def _prediction(result: SentenceResult, root: str, salt: bytes, threshold: float) -> PhrasePrediction:
+def _prediction(result: SentenceResult, root: str, salt: bytes, threshold: float, annotated: bool) -> PhrasePrediction:
     record, (height, width) = result.record, result.size
     return PhrasePrediction(
         image=record.image,
@@ -131,13 +132,13 @@ def _prediction(result: SentenceResult, root: str, salt: bytes, threshold: float
         boxes_xyxy_px=_boxes(result.kept.boxes),
         scores=tuple(result.kept.scores.tolist()),
         threshold=threshold,
-        kind=kind_of(record),
+        kind=kind_of(record) if annotated else "",
         patient=hashlib.sha256(salt + record.patient_id.encode()).hexdigest()[:16],
         image_path=record.path,
         root=root,
         width=width,
         height=height,
-        gold_xyxy_px=_boxes(result.gold()),
+        gold_xyxy_px=_boxes(result.gold()) if annotated else None,
         all_boxes_xyxy_px=_boxes(result.found.boxes),
         all_scores=tuple(result.found.scores.tolist()),
     )
