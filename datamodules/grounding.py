@@ -228,7 +228,8 @@ class GroundingData(LightningDataModule):
             hint = "mend them, or leave them out with --data.on_error quarantine"
             raise DataError(f"{len(problems)} rows cannot be used ({kinds})", where=where, hint=hint, command=command)
         self.dropped += problems
-        share = len(self.dropped) / (len(self._data.records) + len(self.dropped))
+        rows = len({problem.where for problem in self.dropped})  # a row may have several faults
+        share = rows / (len(self._data.records) + rows)
         if share > self.max_quarantine:
             hint = f"--data.max_quarantine allows {self.max_quarantine:.0%}"
             what = f"{share:.0%} of the rows cannot be used ({kinds})"

@@ -114,7 +114,7 @@ class Modulation(nn.Module):
         """
         scale, shift = self.gate(sentence)[:, None].chunk(2, dim=-1)
         # index_select: the gradient of plain indexing is several times slower.
-        hidden = F.relu(self.image(image).index_select(0, index) * (1 + scale) + shift)
+        hidden = torch.addcmul(shift, self.image(image).index_select(0, index), 1 + scale).relu_()
         fused: Tensor = image.index_select(0, index) + self.out(hidden)
         return fused
 
