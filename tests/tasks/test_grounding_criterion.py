@@ -75,9 +75,7 @@ def focal(heat: np.ndarray, gold: np.ndarray, centre: int) -> float:
 
 
 def test_sentences_of_one_image_share_its_map() -> None:
-    output = replace(
-        make_output(2), any_heat=torch.zeros(1, 20, dtype=torch.float64), image_index=torch.zeros(2, dtype=torch.long)
-    )
+    output = replace(make_output(2), any_heat=torch.zeros(1, 20, dtype=torch.float64))
     boxes = [torch.tensor([[0.1, 0.1, 0.3, 0.3]]), torch.tensor([[0.6, 0.6, 0.9, 0.9]])]
     sharp = torch.full((1, 20), -9.0, dtype=torch.float64)
     sharp[0, [0 * 5 + 1, 3 * 5 + 3]] = 9.0
