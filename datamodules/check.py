@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from pathlib import Path
 
 from datamodules.records import PhraseRecord, Problem, leaks
 from datamodules.sources.base import PhraseSource, resolve_inside
-from datamodules.workers import run_all
 from medvl.errors import DataError
+from medvl.io.atomic import write_text
+from medvl.io.workers import run_all
 
 _PROBE_SIZE = 64  # side to decode to: every byte is still read, the resampling costs nothing
 
@@ -123,13 +123,9 @@ def write_quarantine(path: str | Path, problems: Iterable[Problem]) -> int:
     Returns:
         How many lines were written.
     """
-    path = Path(path)
     fatal = [problem for problem in problems if problem.fatal]
     lines = [{"path": p.path or None, "row": p.where, "code": p.code, "message": p.message} for p in fatal]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(Path(path), (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return len(lines)
 
 

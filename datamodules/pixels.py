@@ -13,7 +13,6 @@ from medvl.io.image import ImageArray, read_image
 
 CacheKind = Literal["memory", "disk", "none"]
 MARGIN = 1.25  # images are kept this much larger than the network input, so that zooming in blurs nothing
-FEW = 200  # images for which starting processes takes longer than the work
 
 
 class Pixels:
@@ -47,8 +46,7 @@ class Pixels:
         if self.cache == "disk":
             # The root is part of the key: two datasets may use the same names, sizes and times.
             where = str(self.root.resolve())
-            workers = 1 if len(paths) < FEW else None
-            cache, unreadable = ImageCache.open_or_build(self.root, paths, where, self.size, self.window, workers)
+            cache, unreadable = ImageCache.open_or_build(self.root, paths, where, self.size, self.window)
             self._caches.append(cache)
             return dict(unreadable)
         if self.cache == "memory":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from datamodules.records import PhraseRecord, check_records
 from medvl.errors import DataError
+from medvl.io.atomic import replacing
 
 _TEXT, _BOXES = pa.string(), pa.list_(pa.list_(pa.float64(), 4))
 SCHEMA = pa.schema(
@@ -86,10 +86,8 @@ def write_records(path: str | Path, records: Sequence[PhraseRecord], fingerprint
         columns.append(_column(path, field, values))
     _check_values(path, records)
     table = pa.table(columns, schema=SCHEMA.with_metadata({_FINGERPRINT: fingerprint.encode()}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, partial, compression="zstd")
-    os.replace(partial, path)
+    with replacing(path) as draft:
+        pq.write_table(table, draft, compression="zstd")
 
 
 def _checked_table(path: Path) -> pa.Table:

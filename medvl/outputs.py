@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medvl.errors import DataError
+from medvl.io.atomic import write_text
 
 PixelBox = tuple[float, float, float, float]
 
@@ -112,7 +112,7 @@ class PhrasePrediction:
 
 def write_predictions(path: Path, predictions: Iterable[PhrasePrediction], full: bool = True) -> Path:
     """Write a predictions file, whole or not at all; `full` as in `PhrasePrediction.to_json`."""
-    return write_atomically(path, (prediction.to_json(full) + "\n" for prediction in predictions))
+    return write_text(path, (prediction.to_json(full) + "\n" for prediction in predictions))
 
 
 def read_predictions(path: Path) -> list[PhrasePrediction]:
@@ -160,24 +160,9 @@ def write_coco(folder: Path, predictions: Iterable[PhrasePrediction]) -> tuple[P
     categories = [{"id": 1, "name": "phrase"}]
     truth = {"info": {}, "licenses": [], "images": images, "annotations": gold, "categories": categories}
     return (
-        write_atomically(folder / "coco_results.json", [json.dumps(results)]),
-        write_atomically(folder / "coco_images.json", [json.dumps(truth, ensure_ascii=False)]),
+        write_text(folder / "coco_results.json", [json.dumps(results)]),
+        write_text(folder / "coco_images.json", [json.dumps(truth, ensure_ascii=False)]),
     )
-
-
-def write_atomically(path: Path, parts: Iterable[str]) -> Path:
-    """Write text beside `path`, flush it to disk and rename it: a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
 
 
 def _box(values: Iterable[Any]) -> PixelBox:

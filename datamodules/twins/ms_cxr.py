@@ -13,7 +13,7 @@ from PIL import Image
 from datamodules.sources.base import hashed_splits
 from datamodules.twins.folder import check_count, eight_bits, twin_folder
 from datamodules.twins.studies import TwinFinding, make_study, plan
-from datamodules.workers import run_all
+from medvl.io.workers import run_all
 
 _STEM = {"0.1": "MS_CXR_Local_Alignment_v1.0.0", "1.1.0": "MS_CXR_Local_Alignment_v1.1.0"}
 _COLUMNS = ["dicom_id", "category_name", "label_text", "path", "x", "y", "w", "h", "image_width", "image_height"]

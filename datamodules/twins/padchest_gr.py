@@ -17,7 +17,7 @@ from PIL import Image
 from datamodules.records import Box
 from datamodules.twins.folder import check_count, twin_folder
 from datamodules.twins.studies import TwinFinding, TwinStudy, make_study, study_plan
-from datamodules.workers import run_all
+from medvl.io.workers import run_all
 
 REPORTS = "grounded_reports_20240819.json"
 IMAGES = "PadChest_GR"

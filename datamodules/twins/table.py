@@ -14,7 +14,7 @@ from PIL import Image
 from datamodules.sources.grouping import BoxFormat
 from datamodules.twins.folder import check_count, eight_bits, twin_folder
 from datamodules.twins.studies import make_study, study_plan
-from datamodules.workers import run_all
+from medvl.io.workers import run_all
 
 COLUMNS = {"image": "filename", "phrase": "notes", "boxes": "regions", "patient_id": "subject", "split": "fold"}
 _SPLIT = {"train": "training", "val": "dev", "test": "test"}

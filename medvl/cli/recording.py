@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from medvl.cli.runs import CHECKPOINTS, checksum, intact, sidecar, write_newest
 from medvl.errors import CheckpointError
+from medvl.io.atomic import replacing, write_text
 
 CONFIG_KEY = "medvl_config"
 
@@ -76,21 +77,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
     ) -> None:
-        """Write beside the target, flush to disk, rename; a kill at any moment leaves the old file or the new one."""
+        """Write whole or not at all, with a checksum beside it."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with draft.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+        with replacing(target) as draft:
+            torch.save(checkpoint, draft)
             digest = checksum(draft)
             sidecar(target).unlink(missing_ok=True)  # between here and its rewrite the file stands without a checksum
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
-        sidecar(target).write_text(f"{digest}  {target.name}\n")
+        write_text(sidecar(target), [f"{digest}  {target.name}\n"])
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any | None = None, weights_only: bool | None = None

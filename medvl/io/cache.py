@@ -15,13 +15,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,8 +27,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from medvl.errors import ConfigError, DataError, MedvlError
+from medvl.io.atomic import DRAFTS, replacing
 from medvl.io.image import WINDOW, ImageArray, read_image
-from medvl.io.progress import track
+from medvl.io.workers import run_all
 
 MAGIC = b"medvlim1"  # the version of the layout; part of every name, so an older cache is left alone
 SHARD = 64  # images in a shard, on average
@@ -92,7 +90,7 @@ class ImageCache:
             fingerprint: What else the pixels depend on; the files' own sizes and times need no mention.
             size: Longest side in pixels.
             window: As in `read_image`.
-            workers: Processes; by default one for each core that this process may use. With one, no process starts.
+            workers: Processes; as in `run_all`.
             folder: Where caches live; `cache_root()` by default.
 
         Returns:
@@ -199,54 +197,27 @@ def _build_all(
     if not files:
         return
     _sweep(files[0].parent)
-    workers = min(workers or _cores(), len(files))
-    jobs = [(file, [path for path, _, _ in shards[file]]) for file in files]
-    total = sum(len(paths) for _, paths in jobs)
-    build = partial(_build, read)
-    if workers == 1:
-        track(map(build, jobs), total, "Shrinking images")
-        return
-    # spawn: a forked copy of a process with running torch or decoder threads may hang
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            track(pool.map(build, jobs), total, "Shrinking images")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    jobs = [(read, file, [path for path, _, _ in shards[file]]) for file in files]
+    run_all(_build, jobs, workers, "shrinking images", sizes=[len(paths) for _, _, paths in jobs])
 
 
 def _sweep(home: Path) -> None:
     """Remove what killed builds left behind, sparing the files of one that may still run."""
-    for left in home.glob(".*.tmp"):
+    for left in home.glob(DRAFTS):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()
 
 
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _build(read: partial[ImageArray | str], job: tuple[Path, list[str]]) -> int:
-    """Write one shard beside its final name, then move it there; return its number of images."""
-    file, paths = job
-    temporary = file.with_name(f".{uuid.uuid4().hex}.tmp")
+def _build(read: partial[ImageArray | str], file: Path, paths: list[str]) -> None:
+    """Write one shard."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as blob:
+        with replacing(file) as draft, draft.open("xb") as blob:
             _fill(blob, read, paths)
-            blob.flush()
-            os.fsync(blob.fileno())
-        temporary.replace(file)
     except OSError as error:
         hint = "set MEDVL_CACHE to a folder with room that you may write to"
         what = f"cannot write the image cache: {error.strerror}"
         raise MedvlError(what, where=str(file.parent), hint=hint) from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-    return len(paths)
 
 
 def _fill(blob: BinaryIO, read: partial[ImageArray | str], paths: list[str]) -> None:

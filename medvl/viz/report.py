@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from medvl.outputs import PhrasePrediction, read_predictions, write_atomically
+from medvl.io.atomic import write_text
+from medvl.outputs import PhrasePrediction, read_predictions
 from medvl.viz.cases import cases, samples
 from medvl.viz.chart import Line, line_chart
 from medvl.viz.page import escape, facts, folded, page, section, table
@@ -71,7 +72,7 @@ def write_report(run_dir: Path) -> Path:
     else:
         body.append(samples(tested or _read(run_dir / "predictions" / "predictions.jsonl")))
     body.append(section("What made this", *_origin(run_dir, tested)))
-    return write_atomically(run_dir / "report.html", [page(f"{task} · {name}", "\n".join(filter(None, body)))])
+    return write_text(run_dir / "report.html", [page(f"{task} · {name}", "\n".join(filter(None, body)))])
 
 
 def _read(path: Path) -> list[PhrasePrediction]:

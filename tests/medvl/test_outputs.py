@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medvl.errors import DataError
-from medvl.outputs import PhrasePrediction, read_predictions, write_atomically, write_coco, write_predictions
+from medvl.outputs import PhrasePrediction, read_predictions, write_coco, write_predictions
 
 FULL = PhrasePrediction(
     image="a.png",
@@ -88,15 +88,3 @@ def test_coco_files_fit_together(tmp_path: Path) -> None:
     assert truth["annotations"][0]["bbox"] == [12.0, 20.0, 88.0, 180.0]
     assert truth["annotations"][0]["area"] == 88 * 180
     assert {a["category_id"] for a in truth["annotations"]} == {c["id"] for c in truth["categories"]}
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = write_atomically(tmp_path / "x.txt", ["old"])
-
-    def parts() -> list[str]:
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_atomically(path, (part for _ in range(1) for part in parts()))
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,36 @@
+"""Files that are whole or absent: written beside their final name, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DRAFTS = ".*.tmp"  # what a killed writer leaves behind
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the name of a draft, which takes the place of `path` when the block ends well and vanishes otherwise.
+
+    Whoever reads `path` meanwhile, or after a kill at any moment, sees the old file or the whole new one. Two writers
+    at once need no lock: each has a draft of its own, and the later one stays. The folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield draft
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, parts: Iterable[str]) -> Path:
+    """Write the parts one after another as UTF-8, whole or not at all; return `path`."""
+    with replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
+        file.writelines(parts)
+    return path
