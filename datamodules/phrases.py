@@ -49,7 +49,7 @@ class View(NamedTuple):
     def with_lent(self, phrases: list[str]) -> View:
         """Return the view with sentences of other studies beside its own; they have no box."""
         record, nothing = (
-            replace(self.records[0], boxes=(), extra_boxes=(), labels=(), abnormal=True),
+            replace(self.records[0], boxes=(), extra_boxes=None, labels=(), abnormal=True),
             torch.zeros(0, 4),
         )
         return self._replace(

@@ -30,7 +30,8 @@ class PhraseRecord:
         abnormal: Whether the sentence affirms a finding, where the source says so. A record with `abnormal=True`
             and no boxes names a finding that is not in this image (or was not boxed).
         labels: Finding labels, where the source has them.
-        extra_boxes: Boxes of a second reader, where the source has one.
+        extra_boxes: Boxes of a second reader whom `boxes` owe nothing to; None where there was none, empty where one
+            looked and drew nothing.
         attributes: What else may group an evaluation: `sex`, `age`, `view`, `scanner`.
         row: Where it was read, for errors: `file.csv:12`.
     """
@@ -45,7 +46,7 @@ class PhraseRecord:
     source: str
     abnormal: bool | None = None
     labels: tuple[str, ...] = ()
-    extra_boxes: tuple[Box, ...] = ()
+    extra_boxes: tuple[Box, ...] | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     row: str = ""
 
@@ -104,14 +105,17 @@ def _row_faults(record: PhraseRecord) -> Iterable[tuple[str, str]]:
 
 
 def _mended(record: PhraseRecord) -> tuple[PhraseRecord, list[Problem]]:
-    """Clip what sticks out a little and drop a second reader's unusable boxes; tell both."""
+    """Clip what sticks out a little and leave out a second reader with an unusable box; tell both."""
     notes = []
     boxes = tuple(map(clip_box, record.boxes))
-    extra = tuple(clip_box(box) for box in record.extra_boxes if box_fault(box) is None)
+    extra = record.extra_boxes
+    if extra is not None:  # the rest of such a reader's boxes would be a false answer
+        extra = None if any(map(box_fault, extra)) else tuple(map(clip_box, extra))
     if boxes != record.boxes:
         notes.append(Problem("box-clipped", record.row, "a box sticks out of the image a little; clipped", fatal=False))
-    if len(extra) != len(record.extra_boxes):
-        notes.append(Problem("extra-box", record.row, "a second reader's box is unusable; dropped", fatal=False))
+    if extra is None and record.extra_boxes is not None:
+        message = "a second reader's box is unusable; this sentence has no second reader"
+        notes.append(Problem("extra-box", record.row, message, fatal=False))
     unchanged = boxes == record.boxes and extra == record.extra_boxes
     return (record if unchanged else replace(record, boxes=boxes, extra_boxes=extra)), notes
 

@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
         pa.field("abnormal", pa.bool_()),
         pa.field("labels", pa.list_(_TEXT), nullable=False),
         pa.field("boxes", _BOXES, nullable=False),
-        pa.field("extra_boxes", _BOXES, nullable=False),
+        pa.field("extra_boxes", _BOXES),
         pa.field("attributes", pa.map_(_TEXT, _TEXT), nullable=False),
     ]
 )
@@ -124,7 +124,7 @@ def read_records(path: str | Path) -> list[PhraseRecord]:
                 **row,
                 "labels": tuple(row["labels"]),
                 "boxes": tuple(map(tuple, row["boxes"])),
-                "extra_boxes": tuple(map(tuple, row["extra_boxes"])),
+                "extra_boxes": None if row["extra_boxes"] is None else tuple(map(tuple, row["extra_boxes"])),
                 "attributes": dict(row["attributes"]),
             }
         )
