@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.records import PhraseRecord, Problem, leaks
-from datamodules.sources.base import PhraseSource, resolve_inside
+from datamodules.sources.base import PhraseSource
+from datamodules.sources.files import resolve_inside
 from medvl.errors import DataError
 from medvl.io.atomic import write_text
 from medvl.io.workers import run_all

@@ -18,6 +18,7 @@ from datamodules.phrases import Blind, PhraseDataset
 from datamodules.pixels import CacheKind, Pixels
 from datamodules.records import SPLITS, PhraseRecord, Problem
 from datamodules.sources.base import Loaded, PhraseSource
+from datamodules.sources.splits import SPLIT_DEALT
 from datamodules.sources.table import PhraseTable
 from medvl.errors import DataError
 
@@ -91,6 +92,8 @@ class GroundingData(LightningDataModule):
         if self._loaded is None:
             self._loaded = self.source.load()
             self._refuse_or_drop([problem for problem in self._loaded.problems if problem.fatal])
+            if self.dealt and self.source.split == "auto":
+                rank_zero_warn(f"{self.dealt}; --data.source.split says otherwise")
         for split in (self.predict_split,) if stage == "predict" else NEEDED[stage]:
             self._open(split)
 
@@ -98,6 +101,11 @@ class GroundingData(LightningDataModule):
     def fingerprint(self) -> str:
         """Hash of the data as found on disk."""
         return self._data.fingerprint
+
+    @property
+    def dealt(self) -> str:
+        """How patients were dealt to splits that the dataset does not have; '' where they were not."""
+        return next((p.message for p in self._data.problems if p.code == SPLIT_DEALT), "")
 
     @property
     def max_boxes(self) -> int:
@@ -112,8 +120,9 @@ class GroundingData(LightningDataModule):
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a reader of the results should know of the data: source, fingerprint, sizes."""
+        """What a reader of the results should know of the data: source, fingerprint, dealt splits, sizes."""
         told = {"source": self.source.name, "fingerprint": self.fingerprint}
+        told |= {"splits": self.dealt} if self.dealt else {}
         for name, found in self.counts.items():
             told[name] = ", ".join(f"{count:,} {what}" for what, count in found.items()) or "none"
         return told
@@ -210,7 +219,8 @@ class GroundingData(LightningDataModule):
         if self.records(split):
             return
         sizes = ", ".join(f"{name} {len(self.records(name))}" for name in SPLITS)
-        raise DataError(f"no usable pair in split {split!r}", where=str(self.root), hint=f"pairs by split: {sizes}")
+        hint = "; ".join(filter(None, (self.dealt, "--data.source.split deal deals all patients anew")))
+        raise DataError(f"no usable pair in split {split!r} ({sizes})", where=str(self.root), hint=hint)
 
     def _refuse_or_drop(self, problems: list[Problem]) -> None:
         """Raise, or leave the rows out and say so, as `on_error` tells.

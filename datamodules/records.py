@@ -12,6 +12,7 @@ from medvl.errors import nearest
 Box = tuple[float, float, float, float]
 SPLITS = ("train", "val", "test")
 BOX_TOLERANCE = 1e-3  # how far a box may stick out of the image (fraction of a side) and still be clipped, not refused
+_OR_DEAL = " (`split: deal` of the source deals patients anew)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ def _row_faults(record: PhraseRecord) -> Iterable[tuple[str, str]]:
     if not record.image or not record.path:
         yield "image-unnamed", "no image is named"
     if not record.split:
-        yield "split-missing", f"no split is given; expected one of: {', '.join(SPLITS)}"
+        yield "split-missing", f"no split is given; expected one of: {', '.join(SPLITS)}{_OR_DEAL}"
     elif record.split not in SPLITS:
-        yield "split-unknown", f"unknown split {record.split[:20]!r}; {nearest(record.split, SPLITS)}"
+        yield "split-unknown", f"unknown split {record.split[:20]!r}; {nearest(record.split, SPLITS)}{_OR_DEAL}"
     yield from filter(None, map(box_fault, record.boxes))
 
 

@@ -1,27 +1,18 @@
-"""What every source of phrases shares: where its files may lie, how rows become records, what is told."""
+"""What every source of phrases shares: how its rows become checked records, and what is told of the others."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import re
-import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from datamodules.records import PhraseRecord, Problem, leaks, sift_records
+from datamodules.sources.files import ImageFolder, resolve_inside
+from datamodules.sources.splits import SplitRule, settle_splits, split_rule, split_word
 from medvl.errors import DataError
-
-_SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-_NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +20,8 @@ class Loaded:
     """What a source found.
 
     Attributes:
-        records: Every usable row, in the order of the source's table.
-        problems: Every row that became no record, and every remark on one that did (`fatal=False`).
+        records: Every usable sentence, in the order in which the tables first name it.
+        problems: What is wrong with each row that is no part of a record, and remarks (`fatal=False`), in any order.
         fingerprint: Hash of the tables read and of size and time of the images.
     """
 
@@ -39,105 +30,29 @@ class Loaded:
     fingerprint: str
 
 
-def resolve_inside(root: Path, path: str, follow_links: bool = False) -> Path:
-    """Return the file that `path` names below `root`.
-
-    Raises:
-        DataError: `path` is empty, absolute, climbs with `..`, or leaves `root` through a symbolic link (unless
-            `follow_links`).
-    """
-    parts = PurePosixPath(path.replace("\\", "/"))
-    if not parts.parts or "\0" in path:
-        raise DataError("no usable path is given", where=str(root), hint="expected a path relative to this folder")
-    if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", path):
-        raise DataError("a path leaves the dataset's folder", where=path, hint="expected one relative to it, no '..'")
-    full = root / parts
-    if not follow_links and not full.resolve().is_relative_to(root.resolve()):
-        raise DataError(
-            "a symbolic link leaves the dataset's folder", where=path, hint="set follow_links: true to allow it"
-        )
-    return full
-
-
-def split_word(word: object) -> str:
-    """Return `train`, `val` or `test` for any of the words in use; another word comes back as it is."""
-    text = cell(word)
-    return _SPLIT_WORDS.get(text.lower(), text)
-
-
-def cell(value: object) -> str:
-    """Return a table cell as text; empty for every way of writing nothing (None, NaN, `nan`, `null`, blanks)."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    text = str(value).strip()
-    return "" if text.lower() in _NOTHING else text
-
-
-def number(value: object) -> float:
-    """Return a cell as a number; NaN for what is none."""
-    try:
-        return float(cell(value) or "nan")
-    except ValueError:
-        return math.nan
-
-
-def hashed_splits(patients: Iterable[str], val: float = 0.1, test: float = 0.2) -> dict[str, str]:
-    """Deal patients to splits by the order of their SHA-256, so that no state and no seed is needed.
-
-    The order is cut at the fractions (70/10/20 by default); with three patients or more no split is empty.
-    """
-    order = sorted(set(patients), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    count = len(order)
-    tests = max(round(test * count), int(count > 1))
-    vals = max(round(val * count), int(count > 2))
-    return {name: "test" if i < tests else "val" if i < tests + vals else "train" for i, name in enumerate(order)}
-
-
-class ImageFolder:
-    """The images below one folder: whether they are there, and what identifies their content cheaply."""
-
-    def __init__(self, root: Path, follow_links: bool = False) -> None:
-        self.root, self.follow_links = root, follow_links
-        self._faults: dict[str, tuple[str, str] | None] = {}
-        self._stamps: dict[str, tuple[int, int]] = {}
-
-    def fault(self, path: str) -> tuple[str, str] | None:
-        """Return code and message of why an image cannot be used, or None; nothing is decoded."""
-        if path not in self._faults:
-            self._faults[path] = self._look(path)
-        return self._faults[path]
-
-    def _look(self, path: str) -> tuple[str, str] | None:
-        try:
-            found = resolve_inside(self.root, path, self.follow_links).stat()
-        except DataError as error:
-            return "path-outside", f"{error.what}: {path}" + (f" ({error.hint})" if error.hint else "")
-        except (OSError, ValueError):
-            return "image-missing", f"the image is not there: {path}"
-        if not stat.S_ISREG(found.st_mode):
-            return "image-missing", f"this is no file: {path}"
-        if not found.st_size:
-            return "image-empty", f"the file is empty: {path}"
-        self._stamps[path] = found.st_size, found.st_mtime_ns
-        return None
-
-    def stamp(self) -> bytes:
-        """Return path, size and time of every image that was found, in a fixed order."""
-        return json.dumps(sorted(self._stamps.items())).encode()
-
-
 class PhraseSource(ABC):
     """A dataset on disk, in its own layout, read as phrase records.
 
     Attributes:
         name: What its records call it.
         root: The folder that record paths are relative to.
+
+    Args:
+        split: `auto` takes the dataset's own splits and deals patients where training lacks one (`settle_splits`);
+            `column` takes its own only; `deal` deals all patients anew; a split's name puts everything there.
+        quarantine: A list of rows and images to leave out, from `medvl data check`.
+        follow_links: Whether symbolic links may leave the folder of images.
+
+    Raises:
+        ConfigError: `split` is none of these.
     """
 
     name: str
 
-    def __init__(self, *, quarantine: str | Path | None = None, follow_links: bool = False) -> None:
-        self.quarantine, self.follow_links = quarantine, follow_links
+    def __init__(
+        self, *, split: SplitRule = "auto", quarantine: str | Path | None = None, follow_links: bool = False
+    ) -> None:
+        self.split, self.quarantine, self.follow_links = split_rule(split), quarantine, follow_links
 
     @property
     @abstractmethod
@@ -146,7 +61,10 @@ class PhraseSource(ABC):
 
     @abstractmethod
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
-        """Yield every row of the tables once, in order, as a record (not yet checked) or as a problem."""
+        """Yield what every row of the tables became: part of a record (not yet checked), or a problem.
+
+        Records come in the order in which the tables first name them, with `own_split` for their split.
+        """
 
     @abstractmethod
     def tables(self) -> list[Path]:
@@ -157,6 +75,10 @@ class PhraseSource(ABC):
         """The images below `root`."""
         return ImageFolder(self.root, self.follow_links)
 
+    def own_split(self, word: object) -> str:
+        """Return the split that a row names, in our words; '' where it names none or need not be asked."""
+        return split_word(word) if self.split in ("auto", "column") else ""
+
     def path_of(self, record: PhraseRecord) -> Path:
         """Return the image file of a record."""
         return resolve_inside(self.root, record.path, self.follow_links)
@@ -164,7 +86,7 @@ class PhraseSource(ABC):
     def read(self) -> Loaded:
         """Read the tables and look up the images; tells every problem, and raises only when nothing can be read."""
         candidates, problems = [], []
-        for item in self.candidates():
+        for item in settle_splits(self.candidates(), self.split, self.tables()[-1].name):
             fault = self.images.fault(item.path) if isinstance(item, PhraseRecord) and item.path else None
             if isinstance(item, Problem):
                 problems.append(item)
@@ -194,7 +116,7 @@ class PhraseSource(ABC):
             raise DataError(
                 f"patients are in two splits ({len(leaked)} rows)",
                 where=leaked[0].where,
-                hint="every patient belongs to one split; or leave the rows out with --data.source.quarantine FILE",
+                hint="deal them anew with --data.source.split deal, or leave out rows with --data.source.quarantine",
                 command=f"medvl data check {self.name} FOLDER --output FILE",
             )
         return loaded
@@ -223,18 +145,3 @@ class PhraseSource(ABC):
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         digest.update(self.images.stamp())
         return digest.hexdigest()
-
-
-def with_splits(items: Iterable[PhraseRecord | Problem]) -> Iterator[PhraseRecord | Problem]:
-    """Deal the patients of records to splits, for a dataset that comes without any."""
-    kept = list(items)
-    dealt = hashed_splits(item.patient_id for item in kept if isinstance(item, PhraseRecord))
-    return (replace(i, split=dealt[i.patient_id]) if isinstance(i, PhraseRecord) else i for i in kept)
-
-
-def box_tuple(values: object) -> tuple[float, float, float, float] | None:
-    """Return four numbers as a box, or None when `values` is not four of anything."""
-    if not isinstance(values, list | tuple) or len(values) != 4:
-        return None
-    x1, y1, x2, y2 = map(number, values)
-    return x1, y1, x2, y2

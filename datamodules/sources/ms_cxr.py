@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.records import PhraseRecord, Problem
-from datamodules.sources.base import PhraseSource, box_tuple, cell, number, split_word, with_splits
+from datamodules.sources.base import PhraseSource
+from datamodules.sources.cells import box_tuple, cell, number
 from datamodules.sources.grouping import Part, grouped, to_norm
 from datamodules.sources.rows import Row, Table, read_json, read_table
+from datamodules.sources.splits import SplitRule
 from medvl.errors import ConfigError, DataError
 
 _FILES = {"0.1": "MS_CXR_Local_Alignment_v1.0.0", "1.1.0": "MS_CXR_Local_Alignment_v1.1.0"}
@@ -24,12 +26,13 @@ class MSCXR(PhraseSource):
 
     The table has one row per box: rows of one image, category and sentence are one phrase. Boxes are xywh in pixels
     of `image_width` and `image_height`, whatever size the image on disk has now. Release 1.1.0 has a split; 0.1 has
-    none, so its patients are dealt 70/10/20 by the hash of their name.
+    none, so its patients are dealt by the hash of their id.
 
     Args:
         root: The dataset's folder (or the one that holds the release's folder).
         version: Which release to read; `auto` takes the newest one that is there.
         images: The folder that holds `files/p10/...`; `root` by default.
+        split: Whose splits count: `auto`, `column`, `deal`, or one for all (see `PhraseSource`).
         quarantine: A list of rows and images to leave out, from `medvl data check`.
         follow_links: Whether symbolic links may leave the folder of images.
     """
@@ -41,10 +44,11 @@ class MSCXR(PhraseSource):
         root: str | Path,
         version: Literal["auto", "0.1", "1.1.0"] = "auto",
         images: str | Path | None = None,
+        split: SplitRule = "auto",
         quarantine: str | Path | None = None,
         follow_links: bool = False,
     ) -> None:
-        super().__init__(quarantine=quarantine, follow_links=follow_links)
+        super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
         if version not in ("auto", *_FILES):
             raise ConfigError(f"unknown release {version!r} of MS-CXR", hint="expected one of: auto, 0.1, 1.1.0")
         self.folder, self.version = Path(root).expanduser(), version
@@ -81,8 +85,7 @@ class MSCXR(PhraseSource):
         """Yield every phrase of the table, or its problem."""
         table = _coco(self._table) if self._table.suffix == ".json" else read_table(self._table)
         table.require(*_COLUMNS)
-        parts = grouped(self._part(row) for row in table.rows)
-        return parts if "split" in table.columns else with_splits(parts)
+        return grouped(self._part(row) for row in table.rows)
 
     def _part(self, row: Row) -> Part | Problem:
         cells = row.cells
@@ -104,7 +107,7 @@ class MSCXR(PhraseSource):
             boxes=() if empty or not sized else (to_norm(xywh, "xywh_px", size),),
             patient_id=f"p{ids[1]}",
             study_id=f"s{ids[2]}",
-            split=split_word(cells.get("split")),
+            split=self.own_split(cells.get("split")),
             source=self.name,
             abnormal=None if empty else True,
             labels=(label,) if label else (),

@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from datamodules.records import Box, PhraseRecord, Problem
-from datamodules.sources.base import PhraseSource, box_tuple, cell, split_word
-from datamodules.sources.rows import Table, read_json, read_table
+from datamodules.sources.base import PhraseSource
+from datamodules.sources.cells import box_tuple, cell
+from datamodules.sources.padchest_master import ATTRIBUTES, MasterTable, with_suffix
+from datamodules.sources.rows import read_json, read_table
+from datamodules.sources.splits import SplitRule
 from medvl.errors import DataError
 
 T = TypeVar("T")
 
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _FILES_FOLDERS = ("", "Padchest_GR_files", "PadChest_GR_files")
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff")
-_ATTRIBUTES = {
-    "sex": ("PatientSex_DICOM", "PatientSex"),
-    "age": ("PatientAge", "PatientAge_DICOM"),
-    "view": ("ViewPosition_DICOM", "ViewPosition", "Projection"),
-    "scanner": ("Manufacturer_DICOM", "Manufacturer"),
-}
 
 
 class PadChestGR(PhraseSource):
@@ -36,6 +32,7 @@ class PadChestGR(PhraseSource):
         root: The dataset's folder.
         language: Which sentences to read.
         images: The folder of images inside `root` (or inside `Padchest_GR_files`).
+        split: Whose splits count: `auto`, `column`, `deal`, or one for all (see `PhraseSource`).
         quarantine: A list of rows and images to leave out, from `medvl data check`.
         follow_links: Whether symbolic links may leave the folder of images.
     """
@@ -47,10 +44,11 @@ class PadChestGR(PhraseSource):
         root: str | Path,
         language: Literal["en", "es"] = "en",
         images: str = "PadChest_GR",
+        split: SplitRule = "auto",
         quarantine: str | Path | None = None,
         follow_links: bool = False,
     ) -> None:
-        super().__init__(quarantine=quarantine, follow_links=follow_links)
+        super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
         self.folder, self.language, self.images_folder = Path(root).expanduser(), language, images
 
     @property
@@ -119,14 +117,14 @@ class PadChestGR(PhraseSource):
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
         """Yield every finding of every report, then what the master table has and the reports lack."""
         reports, table = self.tables()
-        master = _Master(read_table(table))
+        master = MasterTable(read_table(table), self.own_split)
         yield from master.problems
         told = set()
         for number, study in enumerate(self._studies):
             where = f"{reports.name}[{number}]"
             image = cell(study.get("ImageID")) if isinstance(study, dict) else ""
             findings = study.get("findings") if image else None
-            told.add(_with_suffix(image))
+            told.add(with_suffix(image))
             if not image:
                 yield Problem("image-unnamed", where, "the study names no image (ImageID)")
             elif not isinstance(findings, list) or not findings:
@@ -141,33 +139,33 @@ class PadChestGR(PhraseSource):
             yield Problem("report-missing", where, "the reports lack this image of the master table", fatal=False)
 
     def _record(
-        self, study: dict[str, Any], image: str, finding: object, master: _Master, row: str
+        self, study: dict[str, Any], image: str, finding: object, master: MasterTable, row: str
     ) -> PhraseRecord | Problem:
         study_id = cell(study.get("StudyID"))
-        known = master.about(_with_suffix(image), study_id)
+        known = master.about(with_suffix(image), study_id)
         if not isinstance(finding, dict):
             return Problem("finding-unreadable", row, "expected a JSON object with a sentence and boxes")
         if known is None:
-            return Problem("split-missing", row, "the master table lacks this study, so it has no split")
+            return Problem("split-missing", row, "the master table lacks this study, and so its patient and split")
         if "conflict" in known:
             return Problem("split-conflict", row, f"the master table contradicts itself on the {known['conflict']}")
         boxes, extra = _boxes(finding.get("boxes")), _boxes(finding.get("extra_boxes"))
         if boxes is None:
             return Problem("box-unreadable", row, "expected boxes as a list of [x1, y1, x2, y2]")
         places = "; ".join(_strings(finding.get("locations")))
-        attributes = {key: known[key] for key in _ATTRIBUTES if known.get(key)}
+        attributes = {key: known[key] for key in ATTRIBUTES if known.get(key)}
         return PhraseRecord(
             image=image,
-            path=_with_suffix(image),
+            path=with_suffix(image),
             phrase=_sentence(finding.get(f"sentence_{self.language}")),
             boxes=boxes,
             patient_id=known.get("patient") or cell(study.get("PatientID")) or study_id or image,
             study_id=study_id or image,
-            split=split_word(known.get("split")),
+            split=known.get("split", ""),
             source=self.name,
             abnormal=_TRUTH.get(str(finding.get("abnormal")).lower()),
             labels=_strings(finding.get("labels")),
-            extra_boxes=extra or (),
+            extra_boxes=extra or None,  # an empty list says that no second reader drew boxes: there are up to two
             attributes=attributes | ({"locations": places} if places else {}),
             row=row,
         )
@@ -186,7 +184,7 @@ def _joined(findings: Iterable[PhraseRecord | Problem]) -> Iterator[PhraseRecord
             first[item.phrase] = replace(
                 known,
                 boxes=_union(known.boxes, item.boxes),
-                extra_boxes=_union(known.extra_boxes, item.extra_boxes),
+                extra_boxes=known.extra_boxes and item.extra_boxes and _union(known.extra_boxes, item.extra_boxes),
                 labels=_union(known.labels, item.labels),
                 abnormal=item.abnormal if known.abnormal is None else known.abnormal or bool(item.abnormal),
             )
@@ -198,71 +196,8 @@ def _union(a: tuple[T, ...], b: tuple[T, ...]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(a + b))
 
 
-class _Master:
-    """The master table, with its rows per study and label folded to one entry per image and per study."""
-
-    def __init__(self, table: Table) -> None:
-        table.require("split")
-        self.problems: list[Problem] = []
-        self._wheres: dict[str, str] = {}
-        self._images: dict[str, dict[str, str]] = {}
-        self._studies: dict[str, dict[str, str]] = {}
-        for row in table.rows:
-            image, study = _with_suffix(cell(row.cells.get("ImageID"))), cell(row.cells.get("StudyID"))
-            if row.fault or not (image or study):
-                message = row.fault or "the row names no ImageID and no StudyID"
-                self.problems.append(Problem("row-unreadable", row.where, message))
-                continue
-            entry = _entry(row.cells)
-            self._wheres.setdefault(image, row.where)
-            for key, known in ((image, self._images), (study, self._studies)):
-                if key and _fold(known.setdefault(key, {}), entry):
-                    self.problems.append(
-                        Problem("split-conflict", row.where, "this row contradicts an earlier one of the same image")
-                    )
-                    break
-
-    @property
-    def images(self) -> set[str]:
-        return set(self._images)
-
-    def where(self, image: str) -> str:
-        return self._wheres[image]
-
-    def about(self, image: str, study: str) -> dict[str, str] | None:
-        """Return what is known of an image, by its name, else by its study."""
-        return self._images.get(image) or self._studies.get(study)
-
-
-def _entry(cells: dict[str, Any]) -> dict[str, str]:
-    entry = {"split": split_word(cells.get("split")), "patient": cell(cells.get("PatientID"))}
-    for key, columns in _ATTRIBUTES.items():
-        entry[key] = next((text for column in columns if (text := cell(cells.get(column)))), "")
-    entry["age"] = entry["age"].removesuffix(".0")
-    return {key: text for key, text in entry.items() if text}
-
-
-def _fold(known: dict[str, str], entry: dict[str, str]) -> bool:
-    """Add an entry to what is known; return whether it contradicts the split or the patient."""
-    for key in ("split", "patient"):
-        if key in known and key in entry and known[key] != entry[key]:
-            known["conflict"] = key
-            return True
-    for key, text in entry.items():
-        known.setdefault(key, text)
-    return False
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(found for found in folder.glob("*") if found.is_dir())
-
-
-def _with_suffix(image: str) -> str:
-    return image if not image or Path(image).suffix.lower() in _IMAGE_SUFFIXES else f"{image}.png"
-
-
 def _image_name(study: dict[str, Any]) -> str:
-    return _with_suffix(cell(study.get("ImageID")))
+    return with_suffix(cell(study.get("ImageID")))
 
 
 def _sentence(value: object) -> str:

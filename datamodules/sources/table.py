@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datamodules.records import SPLITS, Box, PhraseRecord, Problem
-from datamodules.sources.base import PhraseSource, box_tuple, cell, number, split_word, with_splits
+from datamodules.records import Box, PhraseRecord, Problem
+from datamodules.sources.base import PhraseSource
+from datamodules.sources.cells import box_tuple, cell, number
 from datamodules.sources.grouping import BOX_FORMATS, BoxFormat, Part, grouped, to_norm
 from datamodules.sources.rows import Row, Table, read_table
+from datamodules.sources.splits import SplitRule
 from medvl.errors import ConfigError, DataError, nearest
 
 _SIDES = {"xyxy": ("x1", "y1", "x2", "y2"), "xywh": ("x", "y", "w", "h"), "cxcywh": ("cx", "cy", "w", "h")}
@@ -27,15 +29,14 @@ class PhraseTable(PhraseSource):
     """A table of your own, with `image, phrase, boxes?, patient_id?, split?`: CSV of any dialect, Parquet, JSON lines.
 
     Boxes stand in one cell, as a JSON list of lists, or one per row in columns of their own (`x1, y1, x2, y2`,
-    `x, y, w, h` or `cx, cy, w, h`); rows of one image and phrase are then one phrase. An empty cell means no box. A
-    table with boxes and no split column is dealt 70/10/20 by the hash of the patient (of the image where there is no
-    patient); one without boxes goes to `test` whole, because there is nothing to train on.
+    `x, y, w, h` or `cx, cy, w, h`); rows of one image and phrase are then one phrase. An empty cell means no box. Where
+    no `patient_id` is given, the study counts as the patient, else the image.
 
     Args:
         root: The table file.
         columns: Names that differ, ours first: `{image: filename, phrase: notes}`. Other columns are ignored.
         box_format: The convention of the boxes. It is never guessed.
-        split: Put every row in this split, whatever the table says.
+        split: Whose splits count: `auto`, `column`, `deal`, or one for all (see `PhraseSource`).
         images: The folder that image paths are relative to; the table's own by default.
         quarantine: A list of rows and images to leave out, from `medvl data check`.
         follow_links: Whether symbolic links may leave the folder of images.
@@ -48,22 +49,20 @@ class PhraseTable(PhraseSource):
         root: str | Path,
         columns: dict[str, str] | None = None,
         box_format: BoxFormat | None = None,
-        split: str | None = None,
+        split: SplitRule = "auto",
         images: str | Path | None = None,
         quarantine: str | Path | None = None,
         follow_links: bool = False,
     ) -> None:
-        super().__init__(quarantine=quarantine, follow_links=follow_links)
+        super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
         self.table, self.columns = Path(root).expanduser(), columns or {}
-        self.box_format, self.split = box_format, None if split is None else split_word(split)
+        self.box_format = box_format
         self._images = self.table.parent if images is None else Path(images).expanduser()
         for name in self.columns:
             if name not in _CANONICAL:
                 raise ConfigError(f"unknown column {name!r} in columns", hint=nearest(name, _CANONICAL))
         if box_format is not None and box_format not in BOX_FORMATS:
             raise ConfigError(f"unknown box_format {box_format!r}", hint=nearest(box_format, BOX_FORMATS))
-        if self.split is not None and self.split not in SPLITS:
-            raise ConfigError(f"unknown split {split!r}", hint=nearest(self.split, SPLITS))
 
     @property
     def root(self) -> Path:
@@ -78,13 +77,7 @@ class PhraseTable(PhraseSource):
         """Yield every phrase of the table, or its problem."""
         if self.table.is_dir():
             raise DataError("this is a folder, not a table", where=str(self.table), hint="name the table file")
-        reading = _Reading(self, read_table(self.table))
-        items = list(reading.items())
-        if self.split is not None or "split" in reading.names:
-            return iter(items)
-        if any(isinstance(item, PhraseRecord) and item.boxes for item in items):
-            return with_splits(items)
-        return reading.items(split="test")
+        return _Reading(self, read_table(self.table)).items()
 
     @cached_property
     def _sizes(self) -> dict[str, tuple[int, int]]:
@@ -138,9 +131,9 @@ class _Reading:
                 )
         return {ours: theirs for ours, theirs in names.items() if theirs}
 
-    def items(self, split: str | None = None) -> Iterator[PhraseRecord | Problem]:
-        """Yield the table's phrases; `split` overrides the table's."""
-        parts = (self._part(row, split or self.source.split) for row in self.table.rows)
+    def items(self) -> Iterator[PhraseRecord | Problem]:
+        """Yield the table's phrases."""
+        parts = map(self._part, self.table.rows)
         if self.sides:
             return grouped(parts)
         return (self._alone(part) if isinstance(part, Part) else part for part in parts)
@@ -149,20 +142,21 @@ class _Reading:
     def _alone(part: Part) -> PhraseRecord | Problem:
         return Problem(part.fault[0], part.record.row, part.fault[1]) if part.fault else part.record
 
-    def _part(self, row: Row, split: str | None) -> Part | Problem:
+    def _part(self, row: Row) -> Part | Problem:
         if row.fault:
             return Problem("row-unreadable", row.where, row.fault)
         image = self._text(row, "image")
         path = str(PurePosixPath(image.replace("\\", "/"))) if image else ""
+        study = self._text(row, "study_id") or image
         boxes, fault = self._boxes(row, path)
         record = PhraseRecord(
             image=image,
             path=path,
             phrase=self._text(row, "phrase"),
             boxes=boxes,
-            patient_id=self._text(row, "patient_id") or image,
-            study_id=self._text(row, "study_id") or image,
-            split=split or split_word(self._text(row, "split")) or ("" if "split" in self.names else "train"),
+            patient_id=self._text(row, "patient_id") or study,
+            study_id=study,
+            split=self.source.own_split(self._text(row, "split")),
             source=self.source.name,
             attributes={name: text for name in _ATTRIBUTES if (text := self._text(row, name))},
             row=row.where,

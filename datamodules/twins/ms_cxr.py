@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from datamodules.sources.base import hashed_splits
+from datamodules.sources.splits import hashed_splits
 from datamodules.twins.folder import check_count, eight_bits, twin_folder
 from datamodules.twins.studies import TwinFinding, make_study, plan
 from medvl.io.workers import run_all

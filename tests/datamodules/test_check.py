@@ -45,7 +45,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_finds_everything_and_counts(table: Path) -> None:
-    report = check_source(PhraseTable(table, box_format="xyxy_norm"), max_boxes=1, workers=0)
+    report = check_source(PhraseTable(table, box_format="xyxy_norm", split="column"), max_boxes=1, workers=0)
     assert {(p.code, p.where, p.path) for p in report.fatal} == {
         ("patient-leak", "t.csv:5", ""),
         ("image-unreadable", "t.csv:6", "cut16.png"),

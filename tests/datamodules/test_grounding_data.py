@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from datamodules.grounding import GroundingData
 from datamodules.packing import Draw
 from datamodules.records import PhraseRecord, Problem
 from datamodules.sources.base import PhraseSource
+from datamodules.sources.splits import SplitRule
 from medvl.errors import DataError
 
 
@@ -26,8 +28,11 @@ class Squares(PhraseSource):
 
     name = "squares"
 
-    def __init__(self, root: Path, images: int = 12, broken: int = 0, leak: bool = False, bad_rows: int = 0) -> None:
-        super().__init__()
+    def __init__(
+        self, root: Path, images: int = 12, broken: int = 0, leak: bool = False, bad_rows: int = 0,
+        split: SplitRule = "auto",
+    ) -> None:  # fmt: skip
+        super().__init__(split=split)
         self.folder, self.count, self.leak, self.bad_rows = root, images, leak, bad_rows
         rng = np.random.default_rng(0)
         root.mkdir(exist_ok=True)
@@ -59,8 +64,8 @@ class Squares(PhraseSource):
             patient = "same" if self.leak else f"p{i}"
             for k, boxes in enumerate([*((box,) for box in self.squares(i)), ()]):
                 yield PhraseRecord(
-                    f"image {i}", f"{i}.png", f"sentence {i} {k}", boxes, patient, f"s{i}", split, "squares",
-                    row=f"table.csv:{i * 10 + k}",
+                    f"image {i}", f"{i}.png", f"sentence {i} {k}", boxes, patient, f"s{i}", self.own_split(split),
+                    "squares", row=f"table.csv:{i * 10 + k}",
                 )  # fmt: skip
         for k in range(self.bad_rows):
             yield Problem("box-inverted", f"table.csv:{900 + k}", "box ends before it begins")
@@ -72,7 +77,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(tmp_path: Path, stage: str = "fit", **options: object) -> GroundingData:
-    known = {"images", "broken", "leak", "bad_rows"}
+    known = {"images", "broken", "leak", "bad_rows", "split"}
     source = Squares(tmp_path / "data", **{k: v for k, v in options.items() if k in known})  # type: ignore[arg-type]
     rest = {k: v for k, v in options.items() if k not in known}
     data = GroundingData(source, **{"image_size": 64, "batch_size": 4, **rest})  # type: ignore[arg-type]
@@ -214,9 +219,24 @@ def test_patients_in_two_splits_always_raise(tmp_path: Path) -> None:
 
 def test_an_empty_split_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'val'") as told:
-        make(tmp_path, images=2)
+        make(tmp_path, images=2, split="column")
     assert "val 0" in str(told.value)
-    make(tmp_path, "predict", images=2, predict_split="train")
+    assert "--data.source.split deal" in str(told.value)
+    make(tmp_path, "predict", images=2, predict_split="train", split="column")
+
+
+def test_patients_dealt_for_want_of_a_split_are_told(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="no row is in val: 1 of 2 patients in train become val"):
+        data = make(tmp_path, images=2)
+    assert data.facts["splits"].startswith("no row is in val")
+    assert {split: len({r.patient_id for r in data.records(split)}) for split in ("train", "val")} == {
+        "train": 1,
+        "val": 1,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert make(tmp_path, split="deal").facts["splits"].startswith("patients are dealt")
+    assert "splits" not in make(tmp_path).facts
 
 
 class Recorder(LightningModule):

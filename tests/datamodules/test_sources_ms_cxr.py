@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from datamodules.sources import MSCXR
-from datamodules.sources.base import hashed_splits
+from datamodules.sources.splits import hashed_splits
 from datamodules.twins import ms_cxr
 from medvl.errors import ConfigError, DataError
 
@@ -93,17 +93,6 @@ def test_release_0_1_has_no_split_and_gets_one_by_patient(tmp_path: Path) -> Non
     assert set(dealt.values()) == {"train", "val", "test"}
     with pytest.raises(DataError, match=r"v1\.1\.0"):
         MSCXR(tmp_path / "twin", version="1.1.0").load()
-
-
-def test_hashed_splits_need_no_seed_and_keep_their_shares() -> None:
-    names = [f"p{i}" for i in range(1000)]
-    dealt = hashed_splits(names)
-    assert dealt == hashed_splits(reversed(names))
-    assert [list(dealt.values()).count(split) for split in ("train", "val", "test")] == [700, 100, 200]
-    assert sorted(hashed_splits("abc").values()) == ["test", "train", "val"]
-    assert sorted(hashed_splits("ab").values()) == ["test", "train"]
-    assert hashed_splits("a") == {"a": "train"}
-    assert hashed_splits([]) == {}
 
 
 def test_images_elsewhere_and_table_in_the_releases_folder(mscxr_twin: Path, tmp_path: Path) -> None:

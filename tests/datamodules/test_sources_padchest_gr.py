@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from datamodules.sources import PadChestGR
+from datamodules.sources.splits import hashed_splits
 from datamodules.twins import padchest_gr
 from medvl.errors import DataError
 from medvl.io.image import read_image
@@ -53,7 +54,7 @@ def layout(tmp_path: Path) -> Callable[..., Path]:
 
 
 def read_codes(root: Path) -> list[tuple[str, bool]]:
-    return [(p.code, p.fatal) for p in PadChestGR(root).read().problems]
+    return [(p.code, p.fatal) for p in PadChestGR(root, split="column").read().problems]
 
 
 def test_twin_loads_whole_and_agrees_with_a_plain_reading(padchest_twin: Path) -> None:
@@ -107,7 +108,7 @@ def test_bare_folder_of_another_maker(layout: Callable[..., Path]) -> None:
         [],
         None,
     ]
-    loaded = PadChestGR(layout(studies)).load()
+    loaded = PadChestGR(layout(studies), split="column").load()
     assert [(r.image, r.phrase, r.boxes) for r in loaded.records] == [
         ("i0.png", "A nodule.", (tuple(BOX),)),
         ("i0.png", "Clear lungs.", (tuple(BOX),)),
@@ -175,6 +176,16 @@ def test_join_by_study_where_the_image_is_not_listed(layout: Callable[..., Path]
     assert PadChestGR(layout([[finding()]], rows)).load().records[0].split == "test"
 
 
+def test_master_table_without_splits(layout: Callable[..., Path]) -> None:
+    rows = [{"StudyID": f"s{i}", "ImageID": f"i{i}.png", "PatientID": f"p{i // 2}"} for i in range(8)]
+    root = layout([[finding()]] * 8, rows)
+    records = PadChestGR(root).load().records
+    assert {r.patient_id: r.split for r in records} == hashed_splits(f"p{i}" for i in range(4))
+    assert {r.split for r in records} == {"train", "val", "test"}
+    with pytest.raises(DataError, match=r"(?s)no usable row.*no split is given.*split: deal"):
+        PadChestGR(root, split="column").load()
+
+
 def test_contradicting_master_table(layout: Callable[..., Path]) -> None:
     rows = [{"StudyID": "s0", "ImageID": "i0.png", "PatientID": "7", "split": split} for split in ("train", "test")]
     root = layout([[finding()]], rows)
@@ -202,7 +213,7 @@ def test_every_bad_row_is_told(layout: Callable[..., Path]) -> None:
     ]
     root = layout(studies, rows)
     (root / "PadChest_GR" / "i4.png").unlink()
-    loaded = PadChestGR(root).read()
+    loaded = PadChestGR(root, split="column").read()
     assert sorted((p.code, p.where.partition("json")[2], p.fatal) for p in loaded.problems) == [
         ("box-inverted", "[0].findings[0]", True),
         ("box-unreadable", "[0].findings[2]", True),
@@ -227,6 +238,8 @@ def test_leak_raises_and_quarantine_mends_it(layout: Callable[..., Path], tmp_pa
     with pytest.raises(DataError, match="in two splits") as caught:
         PadChestGR(root).load()
     assert "secret" not in str(caught.value)
+    assert "--data.source.split deal" in str(caught.value)
+    assert {r.split for r in PadChestGR(root, split="deal").load().records} == {"train"}  # all of the one patient
     listed = tmp_path / "quarantine.jsonl"
     assert write_quarantine(listed, check_source(PadChestGR(root), workers=0).problems) == 1
     loaded = PadChestGR(root, quarantine=listed).load()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from datamodules.sources import PhraseTable
-from datamodules.sources.base import resolve_inside
+from datamodules.sources.files import resolve_inside
 from datamodules.sources.grouping import BOX_FORMATS, to_norm
 from datamodules.twins import table as table_twin_writer
 from medvl.errors import ConfigError, DataError
@@ -37,7 +37,7 @@ def write(folder: Path, text: str, name: str = "t.csv", encoding: str = "utf-8")
 
 
 def codes(source: PhraseTable) -> list[tuple[str, str]]:
-    return [(p.where, p.code) for p in source.read().problems]
+    return [(p.where, p.code) for p in source.read().problems if p.fatal]
 
 
 @pytest.mark.parametrize("box_format", BOX_FORMATS)
@@ -125,7 +125,17 @@ def test_without_split_patients_are_dealt(folder: Path) -> None:
     records = PhraseTable(path, box_format="xyxy_norm").load().records
     assert {r.split for r in records} == {"train", "val", "test"}
     assert len({(r.patient_id, r.split) for r in records}) == 4
-    assert {r.split for r in PhraseTable(path, box_format="xyxy_norm", split="dev").load().records} == {"val"}
+    assert {r.split for r in PhraseTable(path, box_format="xyxy_norm", split="val").load().records} == {"val"}
+
+
+def test_the_column_counts_only_when_asked_for(folder: Path) -> None:
+    path = write(
+        folder, "image,phrase,study_id,split\na.png,A.,s,fold1\nb.png,A.,s,fold2\nc.png,A.,t,fold3\nd.png,A.,u,fold1\n"
+    )
+    assert codes(PhraseTable(path)) == [(f"t.csv:{i}", "split-unknown") for i in (2, 3, 4, 5)]
+    records = PhraseTable(path, split="deal").load().records
+    assert [r.patient_id for r in records] == ["s", "s", "t", "u"]
+    assert {r.split for r in records} == {"train", "val", "test"}
 
 
 def test_cells_of_boxes(folder: Path) -> None:
