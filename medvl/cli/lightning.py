@@ -21,6 +21,7 @@ from medvl.cli import runs
 from medvl.cli.imports import guard_imports, import_families
 from medvl.cli.kept import config_of_run
 from medvl.cli.mistakes import explain, mistake_behind
+from medvl.cli.nulls import read_none_as_null
 from medvl.cli.quiet import quieten
 from medvl.cli.recording import (
     MetricsFile,
@@ -174,6 +175,7 @@ def run(words: list[str]) -> int:
     quieten()
     guard_imports(options_of(words, "--allow-import"))
     import_families()
+    read_none_as_null()
     words = without_options(words, "--allow-import")
     try:
         cli = MedvlCLI([words[0], *config_of_run(words), *words[1:]])

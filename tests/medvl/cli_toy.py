@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,12 +36,22 @@ class ToyEncoder(nn.Module):
         super().__init__()
 
 
+@dataclass(frozen=True)
+class ToyShow:
+    least: float | None = 0.5
+    edges: list[float | None] | None = None
+
+
 class ToyTask(LightningModule):
     task_name = "toy"
     monitor = ("val/score", "max")
 
     def __init__(
-        self, width: int = 4, encoder: ToyEncoder | None = None, optimizer: OptimizerCallable = torch.optim.SGD
+        self,
+        width: int = 4,
+        encoder: ToyEncoder | None = None,
+        show: ToyShow | None = None,
+        optimizer: OptimizerCallable = torch.optim.SGD,
     ) -> None:
         super().__init__()
         self.net, self.optimizer = nn.Linear(width, 1), optimizer
