@@ -35,6 +35,24 @@ SOURCES = {
         "PhysioNet Credentialed Health Data License 1.5.0",
         "https://physionet.org/content/ms-cxr; medvl data twin ms-cxr FOLDER (or ms-cxr-0.1)",
     ),
+    "vindr-cxr": SourceInfo(
+        "datamodules.sources.vindr.VinDrCXR",
+        "VinDr-CXR 1.0.0: 18,000 chest X-rays (DICOM), 22 findings boxed by three readers (test: by consensus)",
+        "PhysioNet Credentialed Health Data License 1.5.0",
+        "https://physionet.org/content/vindr-cxr; medvl data twin vindr-cxr FOLDER",
+    ),
+    "rsna": SourceInfo(
+        "datamodules.sources.rsna.RSNAPneumonia",
+        "RSNA Pneumonia Detection Challenge, stage 2: 26,684 chest X-rays (DICOM) of NIH, boxes of lung opacities",
+        "research use, by the rules of the challenge (Kaggle)",
+        "https://www.kaggle.com/c/rsna-pneumonia-detection-challenge; medvl data twin rsna FOLDER",
+    ),
+    "imagenome": SourceInfo(
+        "datamodules.sources.imagenome.ChestImaGenome",
+        "Chest ImaGenome 1.0.0: 242,072 MIMIC-CXR images, report sentences weakly placed by anatomy; 500 gold images",
+        "PhysioNet Credentialed Health Data License 1.5.0",
+        "https://physionet.org/content/chest-imagenome; medvl data twin imagenome FOLDER",
+    ),
     "table": SourceInfo(
         "datamodules.sources.table.PhraseTable",
         "a table of your own: CSV, Parquet or JSON lines with image, phrase, boxes, patient_id, split",

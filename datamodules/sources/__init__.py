@@ -1,8 +1,20 @@
 """Sources: one file per dataset, each reading its own layout as records."""
 
 from datamodules.sources.base import Loaded, PhraseSource
+from datamodules.sources.imagenome import ChestImaGenome
 from datamodules.sources.ms_cxr import MSCXR
 from datamodules.sources.padchest_gr import PadChestGR
+from datamodules.sources.rsna import RSNAPneumonia
 from datamodules.sources.table import PhraseTable
+from datamodules.sources.vindr import VinDrCXR
 
-__all__ = ["MSCXR", "Loaded", "PadChestGR", "PhraseSource", "PhraseTable"]
+__all__ = [
+    "MSCXR",
+    "ChestImaGenome",
+    "Loaded",
+    "PadChestGR",
+    "PhraseSource",
+    "PhraseTable",
+    "RSNAPneumonia",
+    "VinDrCXR",
+]

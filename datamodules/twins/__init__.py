@@ -4,6 +4,9 @@ TWINS = {
     "padchest-gr": "datamodules.twins.padchest_gr.write",
     "ms-cxr": "datamodules.twins.ms_cxr.write",
     "ms-cxr-0.1": "datamodules.twins.ms_cxr.write_v01",
+    "vindr-cxr": "datamodules.twins.vindr.write",
+    "rsna": "datamodules.twins.rsna.write",
+    "imagenome": "datamodules.twins.imagenome.write",
     "table": "datamodules.twins.table.write",
 }
 """Writers by name: `write(folder, studies, seed, difficulty=0.5, workers=None, *, size=None, ...)`."""

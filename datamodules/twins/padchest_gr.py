@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datamodules.records import Box
 from datamodules.twins.folder import check_count, twin_folder
+from datamodules.twins.readers import redrawn
+from datamodules.twins.scanner import Appearance
 from datamodules.twins.studies import TwinFinding, TwinStudy, make_study, study_plan
 from medvl.io.workers import run_all
 
 REPORTS = "grounded_reports_20240819.json"
 IMAGES = "PadChest_GR"
 _SPLIT = {"train": "train", "val": "validation", "test": "test"}
-_JITTER = 0.012  # standard deviation of a second reader's box edges, in shares of the image
 _COLUMNS = (
     "StudyID", "ImageID", "PatientID", "split", "label", "label_group", "boxes_count", "prior_imageID",
     "PatientSex_DICOM", "PatientAge", "sentence_en", "sentence_es",
@@ -47,6 +47,7 @@ def write(
     *,
     size: int | None = None,
     zipped: bool = False,
+    appearance: Appearance = "plain",
 ) -> None:
     """Write a twin of PadChest-GR: reports as JSON, a master table, 16-bit PNG images.
 
@@ -58,6 +59,7 @@ def write(
         workers: Processes that draw; one per core by default.
         size: Longest side of the images in pixels; drawn per study by default.
         zipped: Whether the master table comes as `master_table.csv.zip`.
+        appearance: `shifted` gives the films another scanner's look.
 
     Raises:
         DataError: The folder holds something else.
@@ -65,13 +67,13 @@ def write(
     check_count(studies)
     arguments = {
         "format": "padchest-gr", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size,
-        "zipped": zipped,
+        "zipped": zipped, **({} if appearance == "plain" else {"appearance": appearance}),
     }  # fmt: skip
     with twin_folder(Path(folder), arguments) as partial:
         if partial is None:
             return
         (partial / IMAGES).mkdir()
-        jobs = [(str(partial / IMAGES), index, seed, difficulty, size) for index in range(studies)]
+        jobs = [(str(partial / IMAGES), index, seed, difficulty, size, appearance) for index in range(studies)]
         written = run_all(_write_study, jobs, workers, "writing studies")
         splits = [split for _, _, split in study_plan(studies, seed)]
         reports = json.dumps([study.entry for study in written], ensure_ascii=False, indent=1)
@@ -79,8 +81,10 @@ def write(
         _write_master(partial, _master_rows(written, splits), zipped)
 
 
-def _write_study(folder: str, index: int, seed: int, difficulty: float, size: int | None) -> _Written:
-    study = make_study(index, seed, difficulty, size)
+def _write_study(
+    folder: str, index: int, seed: int, difficulty: float, size: int | None, appearance: Appearance
+) -> _Written:
+    study = make_study(index, seed, difficulty, size, appearance)
     digits = str(int(hashlib.sha256(f"{seed}/{index}".encode()).hexdigest(), 16))
     study_id = f"{digits[:22]}{study.study_id}"
     image_id = f"{study_id}_{digits[22:24]}-{digits[24:27]}-{digits[27:30]}.png"
@@ -100,7 +104,7 @@ def _finding(finding: TwinFinding, rng: np.random.Generator) -> dict[str, Any]:
     }
     if not finding.abnormal and rng.random() < 0.8:
         return entry  # most normal findings come without the keys below
-    second = [_second_reader(box, rng) for box in finding.boxes]
+    second = [list(redrawn(box, rng)) for box in finding.boxes]
     return entry | {
         "boxes": [list(box) for box in finding.boxes],
         "extra_boxes": second if rng.random() < 0.8 else [],
@@ -108,12 +112,6 @@ def _finding(finding: TwinFinding, rng: np.random.Generator) -> dict[str, Any]:
         "locations": list(finding.locations),
         "progression": None,
     }
-
-
-def _second_reader(box: Box, rng: np.random.Generator) -> list[float]:
-    """Return a box as another reader would have drawn it."""
-    x1, y1, x2, y2 = np.clip(np.asarray(box) + rng.normal(0, _JITTER, 4), 0, 1)
-    return [float(min(x1, x2)), float(min(y1, y2)), float(max(x1, x2)), float(max(y1, y2))]
 
 
 def _rows(study: TwinStudy, finding: TwinFinding, rng: np.random.Generator) -> list[dict[str, Any]]:
