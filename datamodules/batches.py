@@ -17,7 +17,7 @@ class GroundingBatch:
     Attributes:
         images: Float `(B, 1, H, W)` in [0, 1], letterboxed.
         valid: Bool `(B, H, W)`, False on letterbox padding.
-        phrases: `P` sentences, P >= B.
+        phrases: `P` sentences as the network reads them, P >= B.
         image_index: Long `(P,)`: which image each phrase speaks of.
         boxes: `P` tensors `(n_p, 4)`, xyxy in [0, 1] of the network input; n_p may be 0.
         image_boxes: `B` tensors `(n, 4)`, all gold boxes of each image in the same form, also those of sentences that
@@ -25,7 +25,9 @@ class GroundingBatch:
         share: Float `(B,)`, the share of each image's sentences that is in this batch; an image-level loss weighted by
             it counts every image once, however its sentences were cut.
         transforms: `B` transforms from original pixels to the network input; `inverse()` maps predictions back.
-        records: `P` records that the phrases came from, unchanged (boxes in [0, 1] of the original image).
+        records: `P` records, one per phrase, with boxes in [0, 1] of the original image. Their own phrase is as loaded,
+            also where that of the batch was mirrored, or permuted by a blind control; the record of a sentence lent by
+            another study is made for this image, without boxes or labels.
     """
 
     images: Tensor

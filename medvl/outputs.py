@@ -29,7 +29,8 @@ class PhrasePrediction:
         boxes_xyxy_px: The boxes kept, in pixels of the original image.
         scores: Their scores.
         threshold: A box is kept when its score is greater.
-        kind: What the phrase is, for grouping: `boxed`, `negated`, `normal`, `absent`, ... or empty.
+        kind: What the phrase is, for grouping: `boxed`; without boxes `absent` (affirms a finding), `negated` (denies
+            one, or calls something normal) or `zero` (not said which); empty where nobody knows of boxes.
         patient: A salted id, equal for phrases of one patient; never the patient's own.
         image_path: The image's file, absolute or relative to `root`.
         root: Folder that `image_path` is relative to.

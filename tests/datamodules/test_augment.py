@@ -127,3 +127,18 @@ def test_lent_sentences_name_what_the_image_does_not_show() -> None:
     assert [r.phrase for r in batch.records] == batch.phrases
     again = dataset[Draw(0, [[0, 1], [3]])]
     assert again.phrases == batch.phrases
+
+
+def test_the_batch_holds_the_words_read_and_the_records_those_loaded() -> None:
+    record = PhraseRecord(
+        "a", "a", "a nodule on the left", (), "a", "a", "train", "x", abnormal=True, labels=("nodule",)
+    )
+    lent = replace(record, image="b", path="b", phrase="a mass", labels=("mass",))
+    dataset = PhraseDataset(
+        [record, lent], lambda path: (np.zeros((8, 8), np.uint8), (8, 8)), 16,
+        augment=GroundingAugment(mirror=1.0, lent=1.0),
+    )  # fmt: skip
+    batch = dataset[Draw(0, [[0]])]
+    assert batch.phrases == ["a nodule on the right", "a mass"]
+    assert batch.records[0] == record
+    assert batch.records[1] == replace(record, phrase="a mass", labels=(), extra_boxes=None)
