@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from medvl.errors import ConfigError, DataError
 
 MARKER = "twin.json"
+EDITION = 1  # raise it whenever the same arguments write other pictures, sentences or tables than before
 
 
 @contextmanager
@@ -24,12 +26,12 @@ def twin_folder(folder: Path, arguments: dict[str, Any]) -> Iterator[Path | None
 
     Args:
         folder: Where the twin shall be.
-        arguments: What made it; kept in `twin.json`, and compared with it on a repeated call.
+        arguments: What made it; kept in `twin.json` with `EDITION`, and compared with it on a repeated call.
 
     Raises:
-        DataError: `folder` holds something else.
+        DataError: `folder` holds something else, were it the same twin as an older medvl drew it.
     """
-    marker = json.dumps(arguments, indent=2, sort_keys=True) + "\n"
+    marker = {**arguments, "edition": EDITION}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         _same_or_refuse(folder, marker)
         yield None
@@ -39,23 +41,28 @@ def twin_folder(folder: Path, arguments: dict[str, Any]) -> Iterator[Path | None
     partial.mkdir(parents=True)
     try:
         yield partial
-        (partial / MARKER).write_text(marker, encoding="utf-8")
+        (partial / MARKER).write_text(json.dumps(marker, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _same_or_refuse(folder: Path, marker: str) -> None:
+def _same_or_refuse(folder: Path, marker: dict[str, Any]) -> None:
     try:
-        found = (folder / MARKER).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         found = None
-    if found != marker:
+    if found == marker:
+        return
+    if isinstance(found, dict) and found.get("edition") != EDITION:
         raise DataError(
-            "the folder is not empty" if found is None else "the folder holds a twin made with other arguments",
+            "the folder holds a twin of another edition of medvl, which drew other pictures",
             where=str(folder),
-            hint="name a new folder; nothing is overwritten",
+            hint="nothing is overwritten",
+            command=f"rm -r {shlex.quote(str(folder))}, then the same again",
         )
+    what = "the folder is not empty" if found is None else "the folder holds a twin made with other arguments"
+    raise DataError(what, where=str(folder), hint="name a new folder; nothing is overwritten")
 
 
 def check_count(studies: int) -> None:

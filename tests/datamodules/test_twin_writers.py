@@ -13,6 +13,7 @@ from PIL import Image
 from datamodules.catalog import SOURCES
 from datamodules.sources import MSCXR, PadChestGR
 from datamodules.twins import TWINS, ms_cxr, padchest_gr
+from datamodules.twins.folder import EDITION
 from datamodules.twins.studies import make_study, study_plan
 from medvl.errors import ConfigError, DataError
 
@@ -58,6 +59,33 @@ def test_repeated_call_does_nothing_and_another_is_refused(tmp_path: Path) -> No
         padchest_gr.write(folder, 3, seed=1, size=48)
     with pytest.raises(ConfigError, match="at least one"):
         padchest_gr.write(tmp_path / "none", 0, seed=1)
+
+
+@pytest.mark.parametrize("edition", [None, EDITION - 1, EDITION + 1])
+def test_a_twin_of_another_edition_is_refused(tmp_path: Path, edition: int | None) -> None:
+    folder = tmp_path / "my twin"
+    padchest_gr.write(folder, 3, seed=1, size=48)
+    marker = json.loads((folder / "twin.json").read_text())
+    assert marker.pop("edition") == EDITION
+    (folder / "twin.json").write_text(json.dumps(marker if edition is None else {**marker, "edition": edition}))
+    before = digest(folder)
+    with pytest.raises(DataError, match="another edition") as caught:
+        padchest_gr.write(folder, 3, seed=1, size=48)
+    assert caught.value.command == f"rm -r '{folder}', then the same again"
+    assert len(str(caught.value).splitlines()) <= 4
+    assert digest(folder) == before
+
+
+def test_other_pictures_are_another_edition() -> None:
+    """Who changes what a twin shows raises `EDITION`, and writes the new digest here."""
+    told = hashlib.sha256()
+    for index in range(4):
+        study = make_study(index, seed=0, difficulty=0.5, size=64)
+        grey = np.asarray(Image.fromarray(study.image.astype(np.float32)).resize((8, 8), Image.Resampling.BOX))
+        told.update((grey / 64).round().astype(np.int32).tobytes())  # coarse: a last bit may differ between machines
+        for finding in study.findings:
+            told.update(f"{finding.sentence_en}|{finding.sentence_es}|{np.round(finding.boxes, 2).tolist()}".encode())
+    assert (EDITION, told.hexdigest()[:12]) == (1, "d51b95ce2c88")
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
