@@ -1,16 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from datamodules.records import PhraseRecord, check_records, sift_records
-from datamodules.tables import SCHEMA, read_fingerprint, read_records, write_records
-from medvl.errors import DataError
 
 GOOD = PhraseRecord("a", "a.png", "A nodule.", ((0.1, 0.2, 0.3, 0.4),), "p1", "s1", "train", "toy", row="t.csv:2")
 
@@ -87,49 +82,3 @@ def test_duplicates_are_fatal_only_when_their_boxes_differ() -> None:
 def test_leak_names_the_rows_outside_the_patients_last_split() -> None:
     rows = [record(image=f"{i}", split=split, row=f"r{i}") for i, split in enumerate(["train", "val", "test", "train"])]
     assert [p.where for p in check_records(rows)] == ["r0", "r3", "r1"]
-
-
-def test_round_trip(tmp_path: Path) -> None:
-    rows = [
-        record(abnormal=True, labels=("nodule",), extra_boxes=GOOD.boxes, attributes={"sex": "F"}),
-        record(image="b", phrase="Sin nódulos.", boxes=()),
-        record(image="c", extra_boxes=()),
-    ]
-    write_records(tmp_path / "new" / "r.parquet", rows, "abc")
-    assert read_records(tmp_path / "new" / "r.parquet") == rows
-    assert read_fingerprint(tmp_path / "new" / "r.parquet") == "abc"
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["r.parquet"]
-
-
-def test_write_names_row_and_column(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"(?s)'abnormal'.*r.parquet, row 2.*expected bool, found str"):
-        write_records(tmp_path / "r.parquet", [GOOD, record(image="b", abnormal="yes")], "")
-    with pytest.raises(DataError, match=r"(?s)'split'.*row 1.*expected string, found nothing"):
-        write_records(tmp_path / "r.parquet", [record(split=None)], "")
-    with pytest.raises(DataError, match="box-inverted"):
-        write_records(tmp_path / "r.parquet", [record(boxes=((0.5, 0.0, 0.1, 1.0),))], "")
-    assert not list(tmp_path.iterdir())
-
-
-def test_read_checks_the_schema_and_the_values(tmp_path: Path) -> None:
-    path = tmp_path / "r.parquet"
-    write_records(path, [GOOD], "")
-    table = pq.read_table(path)
-    pq.write_table(table.drop_columns(["patient_id"]), path)
-    with pytest.raises(DataError, match="'patient_id' is missing"):
-        read_records(path)
-    pq.write_table(table.set_column(table.column_names.index("split"), "split", pa.array([1])), path)
-    with pytest.raises(DataError, match=r"(?s)'split'.*expected string, found int64"):
-        read_records(path)
-    pq.write_table(table.set_column(table.column_names.index("split"), "split", pa.array(["dev"])), path)
-    with pytest.raises(DataError, match=r"(?s)split-unknown.*row 1"):
-        read_records(path)
-    path.write_bytes(b"not parquet")
-    with pytest.raises(DataError, match="not a readable Parquet"):
-        read_records(path)
-    with pytest.raises(DataError, match="does not exist"):
-        read_records(tmp_path / "none.parquet")
-
-
-def test_schema_has_every_field() -> None:
-    assert set(SCHEMA.names) == set(PhraseRecord.__dataclass_fields__)
