@@ -79,6 +79,15 @@ class PhraseSource(ABC):
         """Return the split that a row names, in our words; '' where it names none or need not be asked."""
         return split_word(word) if self.split in ("auto", "column") else ""
 
+    @property
+    def guards(self) -> list[Path]:
+        """Tables of patients whom this source's own authors ask never to train on; see `datamodules.leaks`."""
+        return []
+
+    def how_to_leave_out(self, guard: str) -> str:
+        """Return how a user leaves out the patients of a guard."""
+        return "leave their rows out with --data.source.quarantine FILE"
+
     def path_of(self, record: PhraseRecord) -> Path:
         """Return the image file of a record."""
         return resolve_inside(self.root, record.path, self.follow_links)

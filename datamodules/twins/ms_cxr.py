@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from datamodules.sources.splits import hashed_splits
-from datamodules.twins.folder import check_count, eight_bits, twin_folder
+from datamodules.twins.folder import check_count, twin_folder
+from datamodules.twins.mimic import dicom_of, mimic_path, save_jpeg
+from datamodules.twins.scanner import Appearance
 from datamodules.twins.studies import TwinFinding, make_study, plan
 from medvl.io.workers import run_all
 
@@ -37,6 +36,7 @@ def write(
     *,
     size: int | None = None,
     version: Literal["0.1", "1.1.0"] = "1.1.0",
+    appearance: Appearance = "plain",
 ) -> None:
     """Write a twin of MS-CXR: CSV and JSON with a row per box, JPEG images under `files/p10/...`.
 
@@ -50,6 +50,7 @@ def write(
         workers: Processes that draw; one per core by default.
         size: Longest side of the images in pixels; drawn per study by default.
         version: The release: 0.1 has no split column.
+        appearance: `shifted` gives the films another scanner's look.
 
     Raises:
         DataError: The folder holds something else.
@@ -57,7 +58,7 @@ def write(
     check_count(studies)
     arguments = {
         "format": "ms-cxr", "version": version, "studies": studies, "seed": seed, "difficulty": difficulty,
-        "size": size,
+        "size": size, **({} if appearance == "plain" else {"appearance": appearance}),
     }  # fmt: skip
     with twin_folder(Path(folder), arguments) as partial:
         if partial is None:
@@ -66,7 +67,7 @@ def write(
         tried = 0
         while len(kept) < studies:
             indices = range(tried, tried := tried + studies - len(kept))
-            jobs = [(str(partial), index, seed, difficulty, size) for index in indices]
+            jobs = [(str(partial), index, seed, difficulty, size, appearance) for index in indices]
             kept += filter(None, run_all(_write_study, jobs, workers, "writing studies"))
         rows = [row for study in kept for row in study]
         if version == "1.1.0":
@@ -84,9 +85,10 @@ def write_v01(
     workers: int | None = None,
     *,
     size: int | None = None,
+    appearance: Appearance = "plain",
 ) -> None:
     """Write a twin of MS-CXR 0.1; see `write`."""
-    write(folder, studies, seed, difficulty, workers, size=size, version="0.1")
+    write(folder, studies, seed, difficulty, workers, size=size, version="0.1", appearance=appearance)
 
 
 def _subject(row: dict[str, Any]) -> str:
@@ -99,19 +101,16 @@ def _boxed(findings: tuple[TwinFinding, ...]) -> list[tuple[str, TwinFinding]]:
     return [(category, finding) for category, finding in named if category]
 
 
-def _write_study(folder: str, index: int, seed: int, difficulty: float, size: int | None) -> list[dict[str, Any]]:
+def _write_study(
+    folder: str, index: int, seed: int, difficulty: float, size: int | None, appearance: Appearance
+) -> list[dict[str, Any]]:
     """Write one image and return its rows; a study without boxes is not written and has none."""
     if not _boxed(plan(index, seed).findings):
         return []
-    study = make_study(index, seed, difficulty, size)
-    digest = hashlib.sha256(f"{seed}/{index}".encode()).hexdigest()
-    dicom_id = "-".join(digest[i : i + 8] for i in range(0, 40, 8))
-    subject = f"p{study.patient_id}"
-    path = f"files/{subject[:3]}/{subject}/s{study.study_id}/{dicom_id}.jpg"
+    study, dicom_id = make_study(index, seed, difficulty, size, appearance), dicom_of(index, seed)
+    path = mimic_path(study.patient_id, study.study_id, dicom_id)
+    save_jpeg(Path(folder), path, study.image)
     height, width = study.image.shape
-    target = Path(folder) / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(eight_bits(study.image)).save(target, quality=90)
     rows = []
     for category, finding in _boxed(study.findings):
         for x1, y1, x2, y2 in finding.boxes:

@@ -19,6 +19,7 @@ from datamodules.twins.anatomy import Anatomy, Grid, sample_anatomy
 from datamodules.twins.film import paint
 from datamodules.twins.findings import KINDS, LARGE_HEART, Finding, draw_kinds, plan_finding
 from datamodules.twins.phrases import Sentence, affirm, negate, normal
+from datamodules.twins.scanner import Appearance, rescanned
 from datamodules.twins.shapes import Box
 
 _PLAN_SIDE = 256  # boxes are measured on masks of this size, whatever the film's
@@ -155,7 +156,9 @@ def _plan_all(rng: np.random.Generator, body: Anatomy, kinds: list[str]) -> list
     return planned
 
 
-def make_study(index: int, seed: int, difficulty: float = 0.5, size: int | None = None) -> TwinStudy:
+def make_study(
+    index: int, seed: int, difficulty: float = 0.5, size: int | None = None, appearance: Appearance = "plain"
+) -> TwinStudy:
     """Make a study.
 
     Args:
@@ -163,11 +166,15 @@ def make_study(index: int, seed: int, difficulty: float = 0.5, size: int | None 
         seed: Which set.
         difficulty: 0 easy to 1 hard.
         size: Long side of the film in pixels; None draws 400 to 640.
+        appearance: `shifted` gives the film another scanner's look; findings and boxes are the same.
     """
     planned = plan(index, seed)
     rng = _rng(seed, 4, index)
     drawn = int(rng.integers(400, 641))
     image = paint(planned.body, planned.painted, rng, difficulty, size or drawn)
+    if appearance == "shifted":
+        boxes = [box for finding in planned.painted for box in finding.boxes]
+        image = rescanned(image, boxes, _rng(seed, 5, index))
     body = planned.body
     return TwinStudy(image, planned.patient_id, planned.study_id, body.sex, body.age, body.view, planned.findings)
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from datamodules.sources.grouping import BoxFormat
 from datamodules.twins.folder import check_count, eight_bits, twin_folder
+from datamodules.twins.scanner import Appearance
 from datamodules.twins.studies import make_study, study_plan
 from medvl.io.workers import run_all
 
@@ -29,6 +30,7 @@ def write(
     *,
     size: int | None = None,
     box_format: BoxFormat = "xyxy_px",
+    appearance: Appearance = "plain",
 ) -> None:
     """Write PNG images and the same table four times: `table.{csv,parquet,jsonl}` and `rows.csv`.
 
@@ -43,6 +45,7 @@ def write(
         workers: Processes that draw; one per core by default.
         size: Longest side of the images in pixels; drawn per study by default.
         box_format: The convention of `regions`.
+        appearance: `shifted` gives the films another scanner's look.
 
     Raises:
         DataError: The folder holds something else.
@@ -50,14 +53,16 @@ def write(
     check_count(studies)
     arguments = {
         "format": "table", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size,
-        "box_format": box_format,
+        "box_format": box_format, **({} if appearance == "plain" else {"appearance": appearance}),
     }  # fmt: skip
     with twin_folder(Path(folder), arguments) as partial:
         if partial is None:
             return
         (partial / "images").mkdir()
         plans = study_plan(studies, seed)
-        jobs = [(str(partial), index, split, seed, difficulty, size, box_format) for index, _, split in plans]
+        jobs = [
+            (str(partial), index, split, seed, difficulty, size, box_format, appearance) for index, _, split in plans
+        ]
         phrases = [row for rows in run_all(_write_study, jobs, workers, "writing studies") for row in rows]
         rows = [{key: value for key, value in row.items() if key != "pixels"} for row in phrases]
         _write_csv(partial / "table.csv", [row | {"regions": json.dumps(row["regions"])} for row in rows])
@@ -68,9 +73,16 @@ def write(
 
 
 def _write_study(
-    folder: str, index: int, split: str, seed: int, difficulty: float, size: int | None, box_format: str
+    folder: str,
+    index: int,
+    split: str,
+    seed: int,
+    difficulty: float,
+    size: int | None,
+    box_format: str,
+    appearance: Appearance,
 ) -> list[dict[str, Any]]:
-    study = make_study(index, seed, difficulty, size)
+    study = make_study(index, seed, difficulty, size, appearance)
     name = f"images/{index:06d}.png"
     Image.fromarray(eight_bits(study.image)).save(Path(folder) / name, compress_level=1)
     height, width = study.image.shape
