@@ -122,13 +122,14 @@ class VinDrCXR(PhraseSource):
 
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
         """Yield the phrases of every image, or their problems."""
+        common: Counter[str] = Counter()  # of train, for test too; of test where it is alone
         for part in ("train", "test"):
             if not self._tables(part):
                 continue
             boxes, labels = self._tables(part)
             films, problems = read_films(boxes, labels, part)
             yield from problems
-            common = Counter(label for film in films.values() for label in film.marks)
+            common = common or Counter(label for film in films.values() for label in film.marks)
             for film in films.values():
                 fault = self._measure(film)
                 yield from [fault] if fault else self._sentences(film, part, common)
@@ -147,10 +148,11 @@ class VinDrCXR(PhraseSource):
     def _sentences(self, film: Film, part: str, common: Counter[str]) -> Iterator[PhraseRecord | Problem]:
         gold, second = self._roles(film, part)
         for label in film.marks:
-            rows = film.rows(label, gold)
-            if faults := film.faults(label, gold):
+            order = film.order(label, gold)
+            rows = film.rows(label, order)
+            if faults := film.faults(label, order):
                 yield from faults
-            elif rows and (boxes := self._target([film.boxes(label, reader) for reader in gold])) is not None:
+            elif rows and (boxes := self._target([film.boxes(label, reader) for reader in order])) is not None:
                 yield self._record(film, part, label, rows[0], second, boxes)
         if all(film.readers[reader] == {NORMAL} for reader in gold):
             yield self._record(film, part, NORMAL, film.where, second)
@@ -174,7 +176,7 @@ class VinDrCXR(PhraseSource):
         return fuse_readers(readers, self.fusion_iou, agree=2 if self.readers == "consensus" else 1) or None
 
     def _absent(self, film: Film, named: set[str], common: Counter[str]) -> list[str]:
-        """Draw findings that none of the readers named, by how often they are boxed in other images."""
+        """Draw findings that none of the readers named, by how often they are boxed in train images."""
         beside = _OPACITIES if named & _OPACITIES else set()
         free = sorted(label for label in FINDINGS if common[label] and label not in named | beside | _VAGUE)
         count = min(self.absent, len(free))
@@ -182,7 +184,8 @@ class VinDrCXR(PhraseSource):
             return []
         weights = [common[label] for label in free]
         shares = [weight / sum(weights) for weight in weights]
-        return list(seeded(self.seed, "absent", film.image).choice(free, count, replace=False, p=shares))
+        drawn = seeded(self.seed, "absent", film.image).choice(len(free), count, replace=False, p=shares)
+        return [free[place] for place in drawn]
 
     def _record(
         self, film: Film, part: str, label: str, where: str, second: str | None, boxes: tuple[Box, ...] = ()

@@ -52,6 +52,11 @@ class Film:
         marks = self.marks.get(label, {}).get(reader, ()) if self.size else ()
         return tuple(to_norm(mark.box, "xyxy_px", self.size or (1, 1)) for mark in marks)
 
+    def order(self, label: str, readers: Iterable[str]) -> list[str]:
+        """Return readers in the order in which they boxed a label, on which fusion depends a little; others last."""
+        marked = list(self.marks[label])
+        return sorted(readers, key=lambda reader: marked.index(reader) if reader in marked else len(marked))
+
     def rows(self, label: str, readers: Iterable[str]) -> list[str]:
         """Return the rows in which these readers boxed a label."""
         return [mark.where for reader in readers for mark in self.marks[label].get(reader, ())]
