@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.augment import GroundingAugment
 from datamodules.batches import GroundingBatch
+from datamodules.leaks import Guard, refuse_held_out
 from datamodules.loader import BatchLoader
 from datamodules.packing import PackedBatchSampler, StridedBatchSampler
 from datamodules.phrases import Blind, PhraseDataset
@@ -46,6 +47,9 @@ class GroundingData(LightningDataModule):
         blind: A control that must fail: `image` blanks the pixels, `text` permutes the phrases within each image.
         predict_split: The split that predict runs over.
         seed: Seed of order and augmentation.
+        guard: What is evaluated on elsewhere, so that none of its val and test patients may be trained on: a table with
+            a row per image (as `images_to_avoid.csv` or the CSV of MS-CXR), a source, or a list of them. What the
+            source's own authors ask to keep apart is always guarded.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class GroundingData(LightningDataModule):
         blind: Blind = "none",
         predict_split: Literal["train", "val", "test", "all"] = "test",
         seed: int = 0,
+        guard: str | PhraseSource | list[str | PhraseSource] | None = None,
     ) -> None:
         super().__init__()
         self.source, self.image_size = source, image_size
@@ -75,6 +80,8 @@ class GroundingData(LightningDataModule):
         self.dropped: list[Problem] = []
         self._loaded: Loaded | None = None
         self._pixels = Pixels(self.root, image_size, window, cache)
+        self.guards: list[Guard] = [*source.guards, *(guard if isinstance(guard, list) else [guard] if guard else [])]
+        self._guarded = False
         self._opened: set[str] = set()
         self._broken: set[str] = set()
 
@@ -87,13 +94,17 @@ class GroundingData(LightningDataModule):
         """Load the records and open the images of the splits that `stage` needs.
 
         Raises:
-            DataError: Rows or images cannot be used (see `on_error`), or a needed split is empty.
+            DataError: Rows or images cannot be used (see `on_error`), a needed split is empty, or a patient of the
+                training set is held out by a guard.
         """
         if self._loaded is None:
             self._loaded = self.source.load()
             self._refuse_or_drop([problem for problem in self._loaded.problems if problem.fatal])
             if self.dealt and self.source.split == "auto":
                 rank_zero_warn(f"{self.dealt}; --data.source.split says otherwise")
+        if stage == "fit" and not self._guarded:
+            refuse_held_out(self.source, self._data.records, self.guards)
+            self._guarded = True
         for split in (self.predict_split,) if stage == "predict" else NEEDED[stage]:
             self._open(split)
 
@@ -219,7 +230,7 @@ class GroundingData(LightningDataModule):
         if self.records(split):
             return
         sizes = ", ".join(f"{name} {len(self.records(name))}" for name in SPLITS)
-        hint = "; ".join(filter(None, (self.dealt, "--data.source.split deal deals all patients anew")))
+        hint = "; ".join(filter(None, (self.dealt, "--data.source.split auto makes a val, deal deals all patients anew")))
         raise DataError(f"no usable pair in split {split!r} ({sizes})", where=str(self.root), hint=hint)
 
     def _refuse_or_drop(self, problems: list[Problem]) -> None:

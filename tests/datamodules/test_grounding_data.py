@@ -221,7 +221,7 @@ def test_an_empty_split_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'val'") as told:
         make(tmp_path, images=2, split="column")
     assert "val 0" in str(told.value)
-    assert "--data.source.split deal" in str(told.value)
+    assert "--data.source.split auto makes a val, deal deals" in str(told.value)
     make(tmp_path, "predict", images=2, predict_split="train", split="column")
 
 
