@@ -230,7 +230,8 @@ class GroundingData(LightningDataModule):
         if self.records(split):
             return
         sizes = ", ".join(f"{name} {len(self.records(name))}" for name in SPLITS)
-        hint = "; ".join(filter(None, (self.dealt, "--data.source.split auto makes a val, deal deals all patients anew")))
+        way_on = "--data.source.split auto makes a val, deal deals all patients anew"
+        hint = "; ".join(filter(None, (self.dealt, way_on)))
         raise DataError(f"no usable pair in split {split!r} ({sizes})", where=str(self.root), hint=hint)
 
     def _refuse_or_drop(self, problems: list[Problem]) -> None:
