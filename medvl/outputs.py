@@ -39,6 +39,7 @@ class PhrasePrediction:
         gold_xyxy_px: Gold boxes; empty when the phrase has no place in the image, None when nobody knows.
         all_boxes_xyxy_px: The box of every query, kept or not, before any fusion.
         all_scores: Their scores.
+        second_boxes_xyxy_px: Boxes of a second reader; empty when they drew none, None where there was none.
     """
 
     image: str
@@ -55,11 +56,21 @@ class PhrasePrediction:
     gold_xyxy_px: tuple[PixelBox, ...] | None = None
     all_boxes_xyxy_px: tuple[PixelBox, ...] = ()
     all_scores: tuple[float, ...] = ()
+    second_boxes_xyxy_px: tuple[PixelBox, ...] | None = None
 
     @property
     def file(self) -> Path:
         """Where the image lies."""
         return Path(self.root) / (self.image_path or self.image)
+
+    def by_second_reader(self) -> PhrasePrediction | None:
+        """Return what a second reader said of the phrase, as if they were a model; None where there was none."""
+        if self.second_boxes_xyxy_px is None:
+            return None
+        boxes, sure = self.second_boxes_xyxy_px, (1.0,) * len(self.second_boxes_xyxy_px)
+        return dataclasses.replace(
+            self, boxes_xyxy_px=boxes, scores=sure, all_boxes_xyxy_px=boxes, all_scores=sure, threshold=0.5
+        )
 
     def to_json(self, full: bool = True) -> str:
         """Return one line of JSON; without the boxes that were not kept unless `full`.

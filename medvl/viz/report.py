@@ -36,6 +36,8 @@ _TERMS = {
     "mIoU": "IoU of the area that the shown boxes cover with the area that the gold boxes cover, mean over phrases",
     "Coverage": "best IoU with a shown box, mean over gold boxes",
     "Centre hit": "share of gold boxes that contain the centre of a shown box",
+    "Second reader": "another human's boxes, scored against the gold ones as if they were the model's; above that, a "
+    "model agrees with the annotators more than their colleague does",
     "Intervals": "patients, not phrases, are drawn again and again; an interval of a single point says that all "
     "phrases came out alike, not that the value is certain",
 }

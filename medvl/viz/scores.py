@@ -25,6 +25,7 @@ METRICS = {
     "center_hit": "Centre hit",
 }
 KINDS = {"negated": "negated or normal", "absent": "finding not in this image", "zero": "not said why"}
+READERS = ("Read by a second reader", "that reader in place of the model")
 _PER_BOX = ("coverage", "center_hit")
 
 
@@ -71,12 +72,17 @@ class Scores:
 
     def table(self) -> str:
         """Return the metric table as HTML."""
-        rows = []
-        for name, (mask, part) in self.subsets().items():
-            cells = [f"{mask.sum():,}", f"{len(np.unique(self.patients[mask])):,}"]
-            rows.append((name, cells + [cell(self.interval(metric, mask)) for metric in METRICS], part))
+        rows = [self._row(name, mask, part) for name, (mask, part) in self.subsets().items()]
+        both = [(one, other) for one in self.predictions if (other := one.by_second_reader())]
+        if both:  # the ceiling, and the model on the same phrases
+            for name, scores in zip(READERS, map(Scores.of, zip(*both, strict=True)), strict=True):
+                rows.append(scores._row(name, np.ones(len(both), dtype=np.bool_), name == READERS[1]))
         text = "Test set. Small figures: 95 % interval, patients resampled 2,000 times. All higher is better."
         return table(text, ["", "Phrases", "Patients", *METRICS.values()], rows)
+
+    def _row(self, name: str, mask: NDArray[np.bool_], part: bool) -> tuple[str, list[str], bool]:
+        cells = [f"{mask.sum():,}", f"{len(np.unique(self.patients[mask])):,}"]
+        return name, cells + [cell(self.interval(metric, mask)) for metric in METRICS], part
 
     def tiles(self) -> list[tuple[str, Interval]]:
         """Return the figures to begin with."""

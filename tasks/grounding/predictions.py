@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from datamodules.batches import GroundingBatch
-from datamodules.records import PhraseRecord
+from datamodules.records import Box, PhraseRecord
 from medvl.distributed import gather_objects, rank
 from medvl.outputs import PhrasePrediction, PixelBox, write_coco, write_predictions
 from medvl.viz.overlay import draw_predictions
@@ -45,9 +46,13 @@ class SentenceResult:
 
     def gold(self) -> Tensor:
         """Return the gold boxes `(m, 4)`, xyxy in original pixels."""
+        return self.in_pixels(self.record.boxes)
+
+    def in_pixels(self, boxes: Sequence[Box]) -> Tensor:
+        """Return boxes of the record `(n, 4)`, xyxy in original pixels."""
         height, width = self.size
-        boxes = torch.tensor(self.record.boxes, dtype=torch.float32).reshape(-1, 4)
-        return boxes * boxes.new_tensor([width, height, width, height])
+        unit = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        return unit * unit.new_tensor([width, height, width, height])
 
 
 class PredictionWriter(Callback):
@@ -141,6 +146,7 @@ def _prediction(result: SentenceResult, root: str, salt: bytes, threshold: float
         gold_xyxy_px=_boxes(result.gold()) if annotated else None,
         all_boxes_xyxy_px=_boxes(result.found.boxes),
         all_scores=tuple(result.found.scores.tolist()),
+        second_boxes_xyxy_px=None if record.extra_boxes is None else _boxes(result.in_pixels(record.extra_boxes)),
     )
 
 
