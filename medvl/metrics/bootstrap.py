@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -85,11 +86,53 @@ def paired_bootstrap(
     return patient_bootstrap(one - two, patients, n, seed, level, weights)
 
 
+def bootstrap_statistic(
+    statistic: Callable[[NDArray[np.float64]], ArrayLike],
+    patients: ArrayLike,
+    n: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    items: int = 0,
+) -> Interval:
+    """Any statistic and its percentile interval, resampling whole patients: for what is no ratio of sums.
+
+    Args:
+        statistic: Takes weights `(draws, n_phrases)`, how often each phrase is drawn, and returns `(draws,)`; NaN for a
+            draw on which it is not defined.
+        patients: `(n_phrases,)`, any labels.
+        n: Draws.
+        seed: Of the draws: the same patients and seed give the same draws.
+        level: Coverage of the interval.
+        items: Length of the arrays that `statistic` works on, to bound its memory.
+
+    Returns:
+        The value on all phrases, low and high; the bounds are NaN when fewer than two patients are there, or no draw
+        defines the statistic.
+    """
+    names, cluster = np.unique(np.asarray(patients), return_inverse=True)
+    value = float(np.asarray(statistic(np.ones((1, len(cluster)))))[0])
+    if len(names) < 2 or np.isnan(value):
+        return Interval(value, np.nan, np.nan)
+    step = max(1, _DRAWS // max(len(cluster), items))
+    drawn = [np.asarray(statistic(counts[:, cluster])) for counts in _counts(len(names), n, seed, step)]
+    values = np.concatenate(drawn)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Interval(value, np.nan, np.nan)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _counts(clusters: int, n: int, seed: int, step: int) -> Iterator[NDArray[np.float64]]:
+    """Yield how often each cluster is drawn, `(up to step, clusters)` at a time, `n` in all."""
+    rng, share = np.random.default_rng(seed), np.full(clusters, 1 / clusters)
+    for start in range(0, n, step):
+        yield rng.multinomial(clusters, share, size=min(step, n - start)).astype(np.float64)
+
+
 def _resample(sums: NDArray[np.float64], n: int, seed: int) -> NDArray[np.float64]:
     """Return `n` draws of the ratio of the two columns' sums: how often each patient is drawn is multinomial."""
-    rng, count = np.random.default_rng(seed), len(sums)
-    share, step = np.full(count, 1 / count), max(1, _DRAWS // count)
-    sizes = [min(step, n - start) for start in range(0, n, step)]
-    drawn = np.concatenate([rng.multinomial(count, share, size=size) @ sums for size in sizes])
+    step = max(1, _DRAWS // len(sums))
+    drawn = np.concatenate([counts @ sums for counts in _counts(len(sums), n, seed, step)])
     ratio: NDArray[np.float64] = drawn[:, 0] / drawn[:, 1]
     return ratio

@@ -7,30 +7,42 @@ what has no defined value is NaN, not 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torchmetrics import Metric
 
 from medvl.metrics.boxes import Array, pad, pairwise_overlap, union_iou
+from medvl.metrics.items import Item, flat_boxes, flat_scores, same_length
+from medvl.metrics.sums import SUBSETS, SumMetric, ratio
 
 Overlap = Literal["iou", "giou"]
 Matching = Literal["optimal", "greedy"]
-Item = Mapping[str, Tensor]
+
+
+class GrefChoices(TypedDict):
+    """Arguments of `GroundingMetrics` and `phrase_outcomes`."""
+
+    threshold: float
+    iou_threshold: float
+    overlap: Overlap
+    matching: Matching
+
+
+# `GroundingMetrics(**GREF)` is the public code of GREC (gRefCOCO, refexp.py): GIoU, greedy, scores >= 0.7 (below, the
+# greatest float32 under it, since ours are kept when greater).
+GREF: GrefChoices = {"threshold": 0.6999999284744263, "iou_threshold": 0.5, "overlap": "giou", "matching": "greedy"}
 
 # Each metric, and what it is a mean over.
 _MEAN_OVER = {"p_at_f1": "phrases", "t_acc": "phrases", "miou": "phrases", "coverage": "boxes", "center_hit": "boxes"}
 _COLUMNS = ("phrases", "boxes", *_MEAN_OVER)
-_SUBSETS = {"zero": [0], "single": [1], "multi": [2], "boxed": [1, 2]}
 _CHUNK = 512  # phrases handled at once
 
 
-class GroundingMetrics(Metric):
+class GroundingMetrics(SumMetric):
     """Grounding metrics over phrases with zero, one or many gold boxes.
 
     A prediction is kept when its score > `threshold`. A phrase is right when its F1 is 1: every kept box is matched
@@ -66,13 +78,7 @@ class GroundingMetrics(Metric):
         (1.0, 0.75)
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
-    # Sums are kept as integers in units of 2**-32, so that they do not depend on how phrases fall on ranks and
-    # batches, and live on every accelerator (some have no float64). Enough for 2**31 phrases.
-    _unit = 2**32
-    totals: Tensor
 
     def __init__(
         self,
@@ -82,11 +88,10 @@ class GroundingMetrics(Metric):
         matching: Matching = "optimal",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(rows=3, columns=len(_COLUMNS), **kwargs)
         _check_choices(iou_threshold, overlap, matching)
         self.threshold, self.iou_threshold = threshold, iou_threshold
         self.overlap, self.matching = overlap, matching
-        self.add_state("totals", torch.zeros(3, len(_COLUMNS), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Sequence[Item], targets: Sequence[Item]) -> None:
         """Add phrases.
@@ -106,29 +111,25 @@ class GroundingMetrics(Metric):
             overlap=self.overlap,
             matching=self.matching,
         )
-        added = np.zeros(self.totals.shape, dtype=np.int64)
         weights = {"phrases": np.ones_like(found["n_gold"]), "boxes": found["n_gold"]}
         columns = list(weights.values())
-        columns += [np.nan_to_num(found[name]) * weights[over] for name, over in _MEAN_OVER.items()]
-        units = np.rint(np.stack(columns, axis=1) * self._unit).astype(np.int64)
-        np.add.at(added, found["n_gold"].clip(max=2).astype(np.int64), units)
-        self.totals += torch.from_numpy(added).to(self.totals.device)
+        columns += [found[name] * weights[over] for name, over in _MEAN_OVER.items()]
+        self._add(found["n_gold"].clip(max=2).astype(np.int64), np.stack(columns, axis=1))
 
     def compute(self) -> dict[str, Tensor]:
         """Return the metrics named above, as scalar float tensors."""
-        totals = self.totals.cpu().numpy() / self._unit
+        totals = self._sums()
 
         def mean(name: str, groups: list[int]) -> float:
             row = dict(zip(_COLUMNS, totals[groups].sum(axis=0), strict=True))
-            weight = row[_MEAN_OVER[name]]
-            return float(row[name] / weight) if weight else float("nan")
+            return ratio(row[name], row[_MEAN_OVER[name]])
 
         values = {"p_at_f1": mean("p_at_f1", [0, 1, 2]), "n_acc": mean("p_at_f1", [0])}
         values |= {name: mean(name, [1, 2]) for name in _MEAN_OVER if name != "p_at_f1"}
-        values |= {f"p_at_f1/{subset}": mean("p_at_f1", groups) for subset, groups in _SUBSETS.items()}
+        values |= {f"p_at_f1/{subset}": mean("p_at_f1", groups) for subset, groups in SUBSETS.items()}
         for name in list(_MEAN_OVER)[1:]:
-            values |= {f"{name}/{subset}": mean(name, _SUBSETS[subset]) for subset in ("single", "multi")}
-        return {name: torch.tensor(value, device=self.totals.device) for name, value in values.items()}
+            values |= {f"{name}/{subset}": mean(name, SUBSETS[subset]) for subset in ("single", "multi")}
+        return self._scalars(values)
 
 
 def phrase_outcomes(
@@ -159,21 +160,20 @@ def phrase_outcomes(
         ValueError: For a wrong shape, a value that is not finite, or an inverted box.
     """
     _check_choices(iou_threshold, overlap, matching)
-    if len(preds) != len(targets):
-        raise ValueError(f"preds holds {len(preds)} phrases, targets {len(targets)}")
-    boxes, n_boxes = _flat_boxes(preds, "preds")
-    gold, n_gold = _flat_boxes(targets, "targets")
-    keep = _flat_scores(preds, n_boxes, threshold)
+    same_length(preds, targets)
+    boxes, n_boxes = flat_boxes(preds, "preds")
+    gold, n_gold = flat_boxes(targets, "targets")
+    keep = (flat_scores(preds, n_boxes) > threshold).numpy()
     owner = np.repeat(np.arange(len(preds)), n_boxes)
     n_kept = np.bincount(owner[keep], minlength=len(preds)).astype(np.int64)
     rows = [
         _score(*kept, *true, iou_threshold, overlap, matching)
-        for kept, true in zip(_blocks(boxes[keep], n_kept), _blocks(gold, n_gold), strict=True)
+        for kept, true in zip(blocks(boxes[keep], n_kept), blocks(gold, n_gold), strict=True)
     ]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def _blocks(boxes: Array, counts: NDArray[np.int64]) -> Iterator[tuple[Array, NDArray[np.bool_]]]:
+def blocks(boxes: Array, counts: NDArray[np.int64]) -> Iterator[tuple[Array, NDArray[np.bool_]]]:
     """Yield padded boxes and their mask for `_CHUNK` phrases at a time; one empty block when there are no phrases."""
     at = np.concatenate([[0], np.cumsum(counts)])
     for start in range(0, max(len(counts), 1), _CHUNK):
@@ -243,43 +243,3 @@ def _check_choices(iou_threshold: float, overlap: str, matching: str) -> None:
     for name, value, choices in (("overlap", overlap, get_args(Overlap)), ("matching", matching, get_args(Matching))):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _flat_boxes(items: Sequence[Item], name: str) -> tuple[Array, NDArray[np.int64]]:
-    """Return all boxes `(sum, 4)` and their number per phrase, after checking them; the input is only read."""
-    parts = []
-    for i, item in enumerate(items):
-        if "boxes" not in item:
-            raise ValueError(f"{name}[{i}] has no 'boxes'")
-        boxes = torch.as_tensor(item["boxes"]).detach()
-        if boxes.numel() and (boxes.ndim != 2 or boxes.shape[1] != 4):
-            raise ValueError(f"{name}[{i}]['boxes'] must be (n, 4), got {tuple(boxes.shape)}")
-        parts.append(boxes.reshape(-1, 4))
-    counts = np.array([len(part) for part in parts], dtype=np.int64)
-    flat: Array = torch.cat(parts).cpu().double().numpy() if parts else np.zeros((0, 4))
-    owner = np.repeat(np.arange(len(items)), counts)
-    for bad, what in ((~np.isfinite(flat).all(1), "not finite"), ((flat[:, 2:] < flat[:, :2]).any(1), "inverted")):
-        if bad.any():
-            row = np.flatnonzero(bad)[0]
-            raise ValueError(f"{name}[{owner[row]}]['boxes'] holds a box that is {what} (xyxy): {flat[row].tolist()}")
-    return flat, counts
-
-
-def _flat_scores(preds: Sequence[Item], counts: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
-    """Return which predictions are kept. Compared in the scores' own precision, as `scores > threshold` would be."""
-    parts = []
-    for i, (item, count) in enumerate(zip(preds, counts, strict=True)):
-        if "scores" not in item:
-            raise ValueError(f"preds[{i}] has no 'scores'")
-        scores = torch.as_tensor(item["scores"]).detach()
-        if scores.ndim != 1 or len(scores) != count:
-            raise ValueError(f"preds[{i}]['scores'] must be ({count},) as its boxes, got {tuple(scores.shape)}")
-        parts.append(scores)
-    if not parts:
-        return np.zeros(0, dtype=np.bool_)
-    flat = torch.cat(parts)
-    if not flat.isfinite().all():
-        owner = int(np.repeat(np.arange(len(preds)), counts)[int((~flat.isfinite()).nonzero()[0])])
-        raise ValueError(f"preds[{owner}]['scores'] holds a value that is not finite")
-    kept: NDArray[np.bool_] = (flat > threshold).cpu().numpy()
-    return kept
