@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.leaks import Guard, held_out_problems
 from datamodules.records import PhraseRecord, Problem, leaks
 from datamodules.sources.base import PhraseSource
 from datamodules.sources.files import resolve_inside
@@ -38,7 +39,11 @@ class Report:
 
 
 def check_source(
-    source: PhraseSource, decode: bool = True, max_boxes: int | None = None, workers: int | None = None
+    source: PhraseSource,
+    decode: bool = True,
+    max_boxes: int | None = None,
+    workers: int | None = None,
+    guards: Sequence[Guard] = (),
 ) -> Report:
     """Read a source's tables, compare them with themselves, and decode every image.
 
@@ -47,12 +52,14 @@ def check_source(
         decode: Whether to decode the images (finds truncated ones and files that are no image).
         max_boxes: Number of queries; sentences with more boxes are counted as `too-many-boxes`.
         workers: Processes that decode; one per core by default, 0 for none.
+        guards: What is evaluated on elsewhere: its patients may not be in train (`datamodules.leaks`).
 
     Raises:
         DataError: The tables cannot be read at all.
     """
     loaded = source.read()
     problems = loaded.problems + leaks(loaded.records)
+    problems += held_out_problems(loaded.records, [*source.guards, *guards])
     if decode:
         broken = _undecodable(source, sorted({record.path for record in loaded.records}), workers)
         problems += [

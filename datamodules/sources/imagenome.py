@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from datamodules.leaks import held_out, patient_key
 from datamodules.records import PhraseRecord, Problem
 from datamodules.sources.base import PhraseSource
 from datamodules.sources.cells import cell
 from datamodules.sources.files import ImageFolder
 from datamodules.sources.graph_files import GraphFiles, GraphImage, records_of, records_of_files
+from datamodules.sources.patients import patient_key, patients_held_out
 from datamodules.sources.rows import read_table
 from datamodules.sources.scene_graph import Graph, gold_graphs
 from datamodules.sources.splits import SplitRule
@@ -165,7 +165,7 @@ class ChestImaGenome(PhraseSource):
         """Leave out patients who are avoided or excluded, and views not asked for; tell how many images each cost."""
         remarks = []
         for table in [*([self._split_table(_AVOID)] if self.avoid else ()), *self.exclude]:
-            out = held_out(table)
+            out = patients_held_out(table)
             kept = [image for image in images if patient_key(image.patient) not in out]
             lost = f"{len(images) - len(kept):,} images are left out: their patients are held out by this table"
             remarks += [Problem("patients-excluded", table.name, lost, fatal=False)] if len(kept) < len(images) else []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.catalog import SOURCES
 from datamodules.twins import TWINS
-from medvl.cli.plain import Parser, add_options
+from medvl.cli.plain import Parser, add_options, names
 from medvl.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "--queries", type=int, default=8, help="count sentences with more boxes than this (8)"
     )
     commands["check"].add_argument("--output", type=Path, help="write the unusable rows to this quarantine list")
+    commands["check"].add_argument(
+        "--guard", type=names, default=[], metavar="TABLE,...", help="tables whose patients may not be trained on"
+    )
     commands["check"].add_argument("--no-decode", dest="decode", action="store_false", help="leave the pixels unread")
     commands["convert"].add_argument("--size", type=int, default=640, help="the image_size to train with")
     commands["show"].add_argument("--output", type=Path, default=Path("data.png"), help="picture to write")
@@ -100,11 +103,13 @@ def twin(format: str, folder: Path, studies: int, **options: Any) -> int:
     return 0
 
 
-def check(format: str, root: str, queries: int | None, output: Path | None, decode: bool, **options: Any) -> int:
+def check(
+    format: str, root: str, queries: int | None, output: Path | None, decode: bool, guard: list[str], **options: Any
+) -> int:
     """Print everything wrong with a data set; 1 if a row cannot be used."""
     from datamodules.check import check_source, write_quarantine
 
-    report = check_source(_source(format, root, options), decode=decode, max_boxes=queries)
+    report = check_source(_source(format, root, options), decode=decode, max_boxes=queries, guards=guard)
     print_report(report)
     if output:
         written = write_quarantine(output, report.problems)

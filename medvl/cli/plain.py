@@ -63,6 +63,8 @@ def add_options(parser: argparse.ArgumentParser, call: Callable[..., Any], known
             parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=parameter.default)
         elif any(get_origin(kind) is dict for kind in kinds):
             parser.add_argument(flag, dest=name, type=pairs, default=parameter.default, metavar="A=B,...")
+        elif any(get_origin(kind) is list for kind in kinds):
+            parser.add_argument(flag, dest=name, type=names, default=parameter.default, metavar="A,B,...")
         else:
             kind = next((kind for kind in kinds if kind in (int, float)), str)
             parser.add_argument(flag, dest=name, type=kind, default=parameter.default, choices=literals or None)
@@ -74,6 +76,11 @@ def pairs(text: str) -> dict[str, str]:
     if not all(found.values()):
         raise argparse.ArgumentTypeError(f"expected name=column,name=column, not {text!r}")
     return found
+
+
+def names(text: str) -> list[str]:
+    """Read `a,b`."""
+    return [word for word in text.split(",") if word]
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

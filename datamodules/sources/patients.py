@@ -1,0 +1,53 @@
+"""Patients by whatever name a dataset has for them, and those whom a table holds out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from datamodules.sources.cells import cell
+from datamodules.sources.rows import read_table
+from datamodules.sources.splits import split_word
+from medvl.errors import DataError
+
+_PREFIXED = re.compile(r"[A-Za-z]+[-_ ]?(?=\d+$)")
+_COLUMNS = ("subject_id", "patient_id", "patientid", "subject", "patient")
+_MIMIC_PATH = re.compile(r"(?:^|/)p(\d+)/s\d+")
+
+
+def patient_key(name: object) -> str:
+    """Return what two spellings of one patient have in common: `p10000032` and `10000032.0` are `10000032`."""
+    return _PREFIXED.sub("", cell(name).removesuffix(".0")).lower()
+
+
+def patients_held_out(table: str | Path) -> frozenset[str]:
+    """Return the patients, as `patient_key`, whom a table keeps from training.
+
+    Those count whose `split` is not the training one, and all where there is no such column. Patients stand in a column
+    `subject_id`, `patient_id` or the like, or in paths such as `files/p10/p10000032/s50414267/x.jpg`.
+
+    Raises:
+        DataError: The table cannot be read, or a row of it names no patient.
+    """
+    path = Path(table).expanduser()
+    if path.is_dir() or path.suffix.lower() == ".json":
+        hint = "name the CSV, for example MS_CXR_Local_Alignment_v1.1.0.csv or images_to_avoid.csv"
+        raise DataError("expected a table of patients to hold out, with a row per image", where=str(path), hint=hint)
+    read = read_table(path)
+    lower = {name.lower(): name for name in reversed(read.columns)}
+    column = next((lower[name] for name in _COLUMNS if name in lower), None)
+    split, place = lower.get("split"), lower.get("path", "")
+    found = set()
+    for row in read.rows:
+        if split is not None and split_word(row.cells.get(split)) == "train":
+            continue
+        in_path = _MIMIC_PATH.search(cell(row.cells.get(place)))
+        key = patient_key(row.cells.get(column)) if column else in_path[1] if in_path else ""
+        if row.fault or not key:
+            raise DataError(
+                "this row names no patient, so nobody can be kept apart",
+                where=f"{path}: {row.where}",
+                hint=f"expected a column {' or '.join(_COLUMNS[:2])}, or paths with p10000032/s50414267",
+            )
+        found.add(key)
+    return frozenset(found)
