@@ -62,7 +62,7 @@ class VinDrCXR(PhraseSource):
         readers: Whose boxes a train image has. `fused`: those of all readers, fused. `consensus`: of these, the ones
             that two readers or more agree on; a finding without any is left out. `single`: those of one reader.
         second_reader: Keep one reader out of that, as `extra_boxes`: what a model scored on the same boxes may be held
-            against. With `single` it is always so.
+            against. With `single` it is always so. Test has none; `split: deal` makes another that has.
         fusion_iou: Overlap from which boxes of one finding are the same place.
         absent: Phrases per image of findings that are not there, drawn as often as they are where they are: without
             them a phrase alone would tell that there is a box.

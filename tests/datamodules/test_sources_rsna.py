@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from datamodules.sources import RSNAPneumonia
@@ -68,6 +69,23 @@ def test_films_are_squares_and_boxes_are_of_1024_pixels(rsna_twin: Path, tmp_pat
     assert read_image(path).pixels.std() > 20
     twin.write(tmp_path / "full", 1, seed=0)
     assert image_size(next((tmp_path / "full").rglob("*.dcm"))) == (1024, 1024)
+
+
+def test_layout_of_the_twin(rsna_twin: Path) -> None:
+    tables = {}
+    for name in (LABELS, CLASSES):
+        with (rsna_twin / name).open() as file:
+            tables[name] = list(csv.DictReader(file))
+    labels, classes = tables[LABELS], tables[CLASSES]
+    assert [row["patientId"] for row in labels] == [row["patientId"] for row in classes]
+    assert {row["class"] for row in classes} == {"Lung Opacity", NOT_NORMAL, "Normal"}
+    for row, kind in zip(labels, classes, strict=True):
+        assert (row["Target"] == "1") == (kind["class"] == "Lung Opacity") == (row["x"] != "")
+    assert len(labels) > len({row["patientId"] for row in labels}) == STUDIES
+    assert {path.stem for path in (rsna_twin / "stage_2_train_images").iterdir()} == {r["patientId"] for r in labels}
+    headers = [pydicom.dcmread(path) for path in rsna_twin.rglob("*.dcm")]
+    assert {(h.PhotometricInterpretation, h.BitsStored) for h in headers} == {("MONOCHROME2", 8)}
+    assert len({tuple(h.PixelSpacing) for h in headers}) > 2
 
 
 def test_rows_of_one_image_are_one_phrase_and_nan_is_no_box(layout: Callable[..., Path]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from ensemble_boxes import weighted_boxes_fusion
 
@@ -22,6 +23,7 @@ from medvl.io.image import read_image
 
 STUDIES, SIZE = 40, 96
 NORMAL = "No finding"
+DISEASES = ("COPD", "Lung tumor", "Pneumonia", "Tuberculosis")
 Row = tuple[Any, ...]
 
 
@@ -118,8 +120,6 @@ def test_inverted_films_read_like_the_others(vindr_twin: Path, tmp_path: Path) -
     plain, turned = (read_image(tmp_path / f"{name}.dicom").pixels.astype(int) for name in "ab")
     assert np.abs(plain - turned).max() <= 1
     assert plain.std() > 20
-    import pydicom
-
     headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in vindr_twin.glob("t*/*.dicom")]
     assert {h.PhotometricInterpretation for h in headers} == {"MONOCHROME1", "MONOCHROME2"}
     assert len({tuple(h.PixelSpacing) for h in headers}) > 2
@@ -316,3 +316,25 @@ def test_words_that_cannot_be() -> None:
         Wording(names, {"B": "mass|Nodule"})
     with pytest.raises(ConfigError, match="unknown readers"):
         VinDrCXR(".", readers="two")  # type: ignore[arg-type]
+
+
+def test_layout_of_the_twin(vindr_twin: Path) -> None:
+    tables = {}
+    for name in ("annotations_train", "annotations_test", "image_labels_train", "image_labels_test"):
+        with (vindr_twin / "annotations" / f"{name}.csv").open() as file:
+            tables[name] = list(csv.DictReader(file))
+    for part, other in (("train", "Other diseases"), ("test", "Other disease")):
+        boxes, labels = tables[f"annotations_{part}"], tables[f"image_labels_{part}"]
+        images = {path.stem for path in (vindr_twin / part).iterdir()}
+        assert {row["image_id"] for row in boxes} == {row["image_id"] for row in labels} == images
+        assert all(path.suffix == ".dicom" for path in (vindr_twin / part).iterdir())
+        assert set(labels[0]) - {"image_id", "rad_id"} == {*FINDINGS, NORMAL, other, *DISEASES}
+        assert all((row["x_min"] == "") == (row["class_name"] == NORMAL) for row in boxes)
+    train, test = tables["image_labels_train"], tables["image_labels_test"]
+    assert "rad_id" not in test[0]
+    assert len({(row["image_id"], row["rad_id"]) for row in train}) == len(train)
+    assert len(train) == 3 * len({row["image_id"] for row in train})
+    said: dict[str, dict[str, set[str]]] = {}
+    for row in tables["annotations_train"]:
+        said.setdefault(row["image_id"], {}).setdefault(row["rad_id"], set()).add(row["class_name"])
+    assert any(len(set(map(frozenset, readers.values()))) > 1 for readers in said.values())  # readers disagree
