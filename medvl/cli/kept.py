@@ -8,14 +8,14 @@ from typing import Any
 import yaml
 
 from medvl.cli.recording import CONFIG_KEY, load_primitives
-from medvl.cli.runs import run_of
+from medvl.cli.runs import LATEST, newest_trained, run_of
 from medvl.cli.words import options_of
 
 
 def config_of_run(words: list[str]) -> list[str]:
     """Return `--config` and the config of the run or checkpoint that `words` name, unless they give a whole one."""
     files = [Path(path) for path in options_of(words, "--ckpt_path") if Path(path).is_file()]
-    folders = [*map(Path, options_of(words, "--run")), *filter(None, map(run_of, files))]
+    folders = [*runs_named(words), *filter(None, map(run_of, files))]
     found = [folder / "fit.yaml" for folder in folders if (folder / "fit.yaml").is_file()]
     overlays = [read(Path(name)) for name in options_of(words, "--config", "-c")]
     if any("model" in overlay for overlay in overlays) or not (found or files):
@@ -26,6 +26,13 @@ def config_of_run(words: list[str]) -> list[str]:
     changed = [forget(kept, flag[2:].partition("=")[0].split("."), options_of(words, flag)) for flag in flags]
     changed += [forget_overlaid(kept, overlay) for overlay in overlays]
     return ["--config", yaml.safe_dump(kept, sort_keys=False) if any(changed) or not found else str(found[-1])]
+
+
+def runs_named(words: list[str]) -> list[Path]:
+    """Return the run folders that `--run` names; of `latest`, the newest trained run of any task and name."""
+    every = Path((options_of(words, "--runs") or ["runs"])[-1])
+    found = [newest_trained(every, "*/*/*") if name == LATEST else Path(name) for name in options_of(words, "--run")]
+    return [folder for folder in found if folder]
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from medvl.cli.recording import (
     WholeCheckpointIO,
     default_checkpoint,
     load_primitives,
+    write_report,
 )
 from medvl.cli.words import options_of, without_options
 from medvl.encoders.hub import rebuilding
@@ -43,20 +44,26 @@ class MedvlCLI(LightningCLI):
 
     folder: Path
     checkpoint: Path | None = None
+    made: Path | None = None
 
     def __init__(self, args: list[str]) -> None:
-        super().__init__(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            save_config_callback=None,
-            seed_everything_default=0,
-            trainer_defaults={"log_every_n_steps": 10},
-            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "medvl"},
-            args=args,
-        )
+        try:
+            super().__init__(
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                save_config_callback=None,
+                seed_everything_default=0,
+                trainer_defaults={"log_every_n_steps": 10},
+                parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "medvl"},
+                args=args,
+            )
+        except BaseException:
+            if self.made:
+                runs.discard_unbegun(self.made)
+            raise
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and tell a mistake in four lines."""
@@ -86,23 +93,23 @@ class MedvlCLI(LightningCLI):
         if self.subcommand == "predict":
             config.return_predictions = False  # they are written, not kept: a test split may not fit in memory
         parent = Path(config.runs) / self.task / config.name
-        named = config.ckpt_path or ("best" if config.run and self.subcommand != "fit" else None)
+        run = runs.named_run(config.run, parent)
+        named = config.ckpt_path or ("best" if run and self.subcommand != "fit" else None)
         if named:
-            self.checkpoint = runs.find_checkpoint(named, Path(config.run) if config.run else None, parent)
+            self.checkpoint = runs.find_checkpoint(named, run, parent)
             config.ckpt_path = str(self.checkpoint)
         elif self.subcommand != "fit" and not config.untrained:
             raise runs.no_checkpoint(str(self.subcommand), parent)
-        self.folder = self.find_folder(config, parent)
+        self.folder = self.find_folder(run, parent)
 
-    def find_folder(self, config: Any, parent: Path) -> Path:
+    def find_folder(self, run: Path | None, parent: Path) -> Path:
         """Return the run folder: the checkpoint's, the one that `--run` names, or a new one."""
         if self.checkpoint and (folder := runs.run_of(self.checkpoint)):
             return folder
-        if config.run:
-            return runs.empty_folder(Path(config.run))
-        if getattr(rank_zero_only, "rank", 0):  # one process names the folder; the recorder tells the others
-            return parent
-        return runs.new_run(parent, newest=self.subcommand == "fit")
+        if getattr(rank_zero_only, "rank", 0):  # one process makes the folder; the recorder tells the others
+            return run or parent
+        self.made = runs.empty_folder(run) if run else runs.new_run(parent)
+        return self.made
 
     def instantiate_classes(self) -> None:
         """Build everything; encoders take their files from the checkpoint, so that it needs no folder beside it."""
@@ -114,7 +121,8 @@ class MedvlCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         self._dump_config()
         keep = {key: value for key, value in self.config_dump.items() if key not in NOT_SAVED}
-        recorder = RunRecorder(self.folder, yaml.safe_dump(keep, sort_keys=False), str(self.subcommand))
+        newest = self.made is not None and self.subcommand == "fit"
+        recorder = RunRecorder(self.folder, yaml.safe_dump(keep, sort_keys=False), str(self.subcommand), newest)
         callbacks = [recorder, *as_list(config.callbacks)]
         checkpointing = config.enable_checkpointing is not False and not config.fast_dev_run
         if checkpointing and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
@@ -140,7 +148,8 @@ class MedvlCLI(LightningCLI):
             super()._run_subcommand(subcommand)
         except SystemExit:  # Lightning's answer to Ctrl-C, after it has turned the signal off
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            print(f"{self.folder}  next: medvl fit --run {self.folder} --ckpt_path last", file=sys.stderr)
+            if (self.folder / runs.CHECKPOINTS / "last.ckpt").is_file():
+                print(f"{self.folder}  next: medvl fit --run {self.folder} --ckpt_path last", file=sys.stderr)
             raise KeyboardInterrupt from None
         except RuntimeError as error:
             if "loading state_dict" not in str(error):
@@ -157,17 +166,6 @@ class MedvlCLI(LightningCLI):
         following = NEXT.get(str(self.subcommand)) if (self.folder / runs.CHECKPOINTS).is_dir() else None
         command = f"medvl {following} --run {self.folder} --ckpt_path best" if following else f"look at {report}"
         print(f"{self.folder}  next: {command}")
-
-
-def write_report(folder: Path) -> Path:
-    """Write `report.html`; a report that fails must not lose the run."""
-    try:
-        from medvl.viz.report import write_report as write
-
-        return write(folder)
-    except Exception as error:
-        print(f"warning: no report ({type(error).__name__}: {error})", file=sys.stderr)
-        return folder / "metrics.jsonl"
 
 
 def run(words: list[str]) -> int:

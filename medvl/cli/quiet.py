@@ -14,7 +14,7 @@ CHATTER: tuple[str, ...] = (
     "Loaded model weights",
 )
 CHATTER += ("Restoring states from", "Restored all states", "Loading `train_dataloader`", "Seed set to")
-CHATTER += ("[rank:", "Initializing distributed", "-----")
+CHATTER += ("`weights_only` was not set", "[rank:", "Initializing distributed", "-----")
 LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.fabric.utilities.rank_zero",

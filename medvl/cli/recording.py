@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import zipfile
 from argparse import Namespace
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
-from medvl.cli.runs import CHECKPOINTS, checksum, intact, sidecar, write_newest
+from medvl.cli.runs import CHECKPOINTS, checksum, intact, point_latest, sidecar, write_newest
 from medvl.errors import CheckpointError
 from medvl.io.atomic import replacing, write_text
 
@@ -123,22 +125,45 @@ class RunRecorder(Callback):
         folder: The run folder, as rank 0 named it; other ranks learn theirs from it.
         config: The resolved config as YAML.
         stage: Stem of the file that holds it: `fit`, `test`, ...
+        newest: Whether `latest` names this run from when it begins.
     """
 
-    def __init__(self, folder: Path, config: str, stage: str) -> None:
-        self.folder, self.config, self.stage = folder, config, stage
-        self.written = False
+    def __init__(self, folder: Path, config: str, stage: str, newest: bool) -> None:
+        self.folder, self.config, self.stage, self.newest = folder, config, stage, newest
+        self.begun = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Agree on the folder, then write there, once, the config and what the datamodule says of its data."""
+        """Agree on the folder."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         # What `trainer.default_root_dir` answers; the property has no setter.
         trainer._default_root_dir = str(self.folder)  # type: ignore[attr-defined]
-        if trainer.is_global_zero and not self.written:
+
+    def begin(self, trainer: Trainer) -> None:
+        """Write, once, the config and what the datamodule says of its data: a start that failed leaves nothing."""
+        if trainer.is_global_zero and not self.begun:
             write_newest(self.folder, self.stage, self.config)
             facts = getattr(getattr(trainer, "datamodule", None), "facts", {})
             (self.folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        self.written = True
+            if self.newest:
+                point_latest(self.folder)
+        self.begun = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin: data and model are there, and have gone through the sanity check."""
+        self.begin(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin, if this is no part of training."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.begin(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin."""
+        self.begin(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin."""
+        self.begin(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last steps too: others save after validation, which need not be where the run ends."""
@@ -162,3 +187,14 @@ def default_checkpoint(folder: Path, monitor: tuple[str, str]) -> ModelCheckpoin
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html`; a report that fails must not lose the run."""
+    try:
+        from medvl.viz.report import write_report as write
+
+        return write(folder)
+    except Exception as error:
+        print(f"warning: no report ({type(error).__name__}: {error})", file=sys.stderr)
+        return folder / "metrics.jsonl"

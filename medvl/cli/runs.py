@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
 
 from medvl.errors import CheckpointError, ConfigError
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, LATEST = "checkpoints", "latest"
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?$")
 
 
-def new_run(parent: Path, newest: bool = True) -> Path:
-    """Make a folder `parent/<time>` that no other run has; `newest`: point `parent/latest` at it."""
+def new_run(parent: Path) -> Path:
+    """Make a folder `parent/<time>` that no other run has."""
     parent.mkdir(parents=True, exist_ok=True)
-    folder = make_free(parent, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-    link = parent / f".latest-{os.getpid()}"
-    if not newest:
-        return folder
+    return make_free(parent, datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def point_latest(folder: Path) -> None:
+    """Let the link `latest` beside a run folder name it."""
+    link = folder.with_name(f".latest-{os.getpid()}")
     try:
         link.symlink_to(folder.name)
-        os.replace(link, parent / "latest")
+        os.replace(link, folder.with_name(LATEST))
     except OSError:  # a file system without links, or a folder of that name: the link is a convenience only
         link.unlink(missing_ok=True)
-    return folder
+
+
+def discard_unbegun(folder: Path) -> None:
+    """Remove a run folder that this process made, if the run never began; and those made for it above."""
+    if any(folder.glob("*.yaml")):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for above in list(folder.parents)[: 3 if STAMP.fullmatch(folder.name) else 0]:
+        with contextlib.suppress(OSError):  # it holds something
+            above.rmdir()
 
 
 def make_free(parent: Path, stem: str) -> Path:
@@ -64,16 +77,30 @@ def write_newest(folder: Path, stem: str, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def runs_of(parent: Path) -> list[Path]:
-    """Return the run folders `parent/<time>`, newest first."""
-    found = {path: STAMP.fullmatch(path.name) for path in parent.iterdir()} if parent.is_dir() else {}
+def runs_of(parent: Path, pattern: str = "*") -> list[Path]:
+    """Return the run folders `<time>` among what `pattern` finds below `parent`, newest first."""
+    found = {path: STAMP.fullmatch(path.name) for path in parent.glob(pattern)}
     stamps = {path: (match[1], int(match[2] or 1)) for path, match in found.items() if match}
     return sorted(stamps, key=lambda path: stamps[path], reverse=True)
 
 
-def newest_trained(parent: Path) -> Path | None:
-    """Return the newest run folder below `parent` that holds a checkpoint."""
-    return next((run for run in runs_of(parent) if any(run.glob(f"{CHECKPOINTS}/*.ckpt"))), None)
+def newest_trained(parent: Path, pattern: str = "*") -> Path | None:
+    """Return the newest of `runs_of` that holds a checkpoint."""
+    return next((run for run in runs_of(parent, pattern) if any(run.glob(f"{CHECKPOINTS}/*.ckpt"))), None)
+
+
+def named_run(named: str | None, parent: Path) -> Path | None:
+    """Return the run folder that `--run` names; `latest` is the newest one below `parent` that holds a checkpoint.
+
+    Raises:
+        CheckpointError: There is no such run.
+    """
+    if named != LATEST or Path(named).exists():
+        return Path(named) if named else None
+    run = newest_trained(parent)
+    if run is None:
+        raise CheckpointError("no run has a checkpoint yet", where=str(parent), command="medvl fit")
+    return run
 
 
 def no_checkpoint(command: str, parent: Path) -> CheckpointError:
@@ -135,10 +162,14 @@ def named_checkpoint(run: Path, name: str) -> tuple[Path, str | None]:
     wanted = run / CHECKPOINTS / f"{name}.ckpt"
     if not wanted.is_file():
         have = sorted(path.stem for path in (run / CHECKPOINTS).glob("*.ckpt"))
+        other = newest_trained(run.resolve().parent)
+        ended = "it ended before its first checkpoint" + (
+            f"; the newest with one: --run {tidy(other)}" if other else ""
+        )
         raise CheckpointError(
             f"this run has no checkpoint {name!r}",
             where=str(wanted),
-            hint=f"it has {', '.join(have)}: --ckpt_path {have[0]}" if have else "it ended before its first checkpoint",
+            hint=f"it has {', '.join(have)}: --ckpt_path {have[0]}" if have else ended,
         )
     if intact(wanted):
         return wanted, None

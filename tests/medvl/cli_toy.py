@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from medvl.cli.main import main
+from medvl.errors import DataError
 
 CONFIG = """\
 trainer:
@@ -84,14 +85,30 @@ class InterruptedTask(ToyTask):
 
 
 class ToyData(LightningDataModule):
-    def __init__(self, width: int = 4) -> None:
+    def __init__(
+        self, width: int = 4, broken: Literal["prepare_data", "setup", "train_dataloader"] | None = None
+    ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.broken = width, broken
+
+    def prepare_data(self) -> None:
+        self.refuse("prepare_data")
+
+    def setup(self, stage: str) -> None:
+        self.refuse("setup")
+
+    def refuse(self, hook: str) -> None:
+        if self.broken == hook:
+            raise DataError("no such data", where=hook)
 
     def train_dataloader(self) -> DataLoader[Any]:
+        self.refuse("train_dataloader")
         return DataLoader(TensorDataset(torch.ones(8, self.width)), batch_size=4)
 
-    val_dataloader = test_dataloader = predict_dataloader = train_dataloader
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(torch.ones(8, self.width)), batch_size=4)
+
+    test_dataloader = predict_dataloader = val_dataloader
 
 
 Run = Callable[..., tuple[int, str, str]]

@@ -137,6 +137,49 @@ def test_an_interruption_keeps_the_run(medvl: Run) -> None:
     assert load_primitives(run / "checkpoints/last.ckpt")["epoch"] == 0
 
 
+@pytest.mark.parametrize("hook", ["prepare_data", "setup", "train_dataloader"])
+def test_a_start_that_fails_leaves_nothing(medvl: Run, hook: str) -> None:
+    assert medvl(f"fit {TOY} --data.broken {hook}") == (2, "", f"error: no such data\n  where: {hook}\n")
+    assert not Path("runs").exists()
+    assert medvl(f"fit {TOY}")[0] == 0
+    run = PARENT / (PARENT / "latest").readlink()
+    before = sorted(Path().rglob("*"))
+    assert medvl(f"fit {TOY} --data.broken {hook}")[0] == 2
+    assert medvl(f"test {TOY} --untrained true --data.broken setup")[0] == 2
+    assert sorted(Path().rglob("*")) == before
+    for word in ("latest", f"{PARENT}/latest"):
+        for words in (f"test {TOY}", "test --allow-import cli_toy"):
+            status, out, error = medvl(f"{words} --run {word}")
+            assert status == 0, error
+            assert out.splitlines()[-1].startswith(f"{run}  ")
+
+
+def test_what_was_there_before_a_failed_start_stays(medvl: Run) -> None:
+    assert medvl(f"fit {TOY}")[0] == 0
+    run = PARENT / (PARENT / "latest").readlink()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert medvl(f"fit {TOY} --ckpt_path last --data.broken setup")[0] == 2
+    assert medvl(f"predict {TOY} --run {run} --data.broken setup")[0] == 2
+    left = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert {path: left[path] for path in before} == before
+    Path("above").mkdir()
+    assert medvl(f"fit {TOY} --run above/run --data.broken setup")[0] == 2
+    assert list(Path("above").iterdir()) == []
+
+
+def test_a_run_that_died_early_names_one_that_did_not(medvl: Run) -> None:
+    assert medvl(f"test {TOY} --run latest")[2].startswith(
+        "error: no run has a checkpoint yet\n  where: runs/toy/toy\n"
+    )
+    assert medvl(f"fit {TOY}")[0] == 0
+    run = PARENT / (PARENT / "latest").readlink()
+    dead = runs.new_run(PARENT)
+    error = medvl(f"test {TOY} --run {dead}")[2]
+    assert f"hint:  it ended before its first checkpoint; the newest with one: --run {run}\n" in error
+    assert medvl(f"test {TOY} --run latest")[1].splitlines()[-1].startswith(f"{run}  ")
+    assert medvl(f"fit {TOY} --run latest")[2].startswith("error: this folder is not empty\n")
+
+
 def test_two_runs_in_one_second_get_two_folders(tmp_path: Path) -> None:
     folders = [runs.make_free(tmp_path, "2026-01-01_00-00-00") for _ in range(11)]
     assert len(set(folders)) == 11
