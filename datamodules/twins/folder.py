@@ -1,4 +1,4 @@
-"""What every twin writer shares: a folder that is whole or absent."""
+"""A folder that is whole or absent, and grey values that fit eight bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medvl.errors import ConfigError, DataError
+from medvl.errors import DataError
 
 MARKER = "twin.json"
 EDITION = 1  # raise it whenever the same arguments write other pictures, sentences or tables than before
@@ -63,12 +63,6 @@ def _same_or_refuse(folder: Path, marker: dict[str, Any]) -> None:
         )
     what = "the folder is not empty" if found is None else "the folder holds a twin made with other arguments"
     raise DataError(what, where=str(folder), hint="name a new folder; nothing is overwritten")
-
-
-def check_count(studies: int) -> None:
-    """Refuse a twin without studies."""
-    if studies < 1:
-        raise ConfigError(f"a twin needs at least one study, got {studies}")
 
 
 def eight_bits(image: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:

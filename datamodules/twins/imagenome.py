@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import zipfile
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from datamodules.sources.graph_files import SUFFIX
-from datamodules.twins.folder import check_count, twin_folder
 from datamodules.twins.mimic import dicom_of, mimic_path, save_jpeg
 from datamodules.twins.scanner import Appearance
 from datamodules.twins.scene_graphs import NOISE, TwinGraph, twin_graph
 from datamodules.twins.studies import make_study, plan, study_plan
+from datamodules.twins.writer import twin_writer, write_csv
 from medvl.errors import ConfigError, nearest
 from medvl.io.workers import run_all
 
@@ -40,8 +39,9 @@ class _Written:
     gold: list[dict[str, Any]]
 
 
+@twin_writer("imagenome")
 def write(
-    folder: str | Path,
+    folder: Path,
     studies: int,
     seed: int,
     difficulty: float = 0.5,
@@ -58,41 +58,25 @@ def write(
     `noise.json` lists what was planted: `pairs` (image, phrase, anatomy, kind `redundant`, `negated`, `normal` or
     `non-diagnostic`) and `faults` of format (image, anatomy, kind as the source's problem code).
 
-    Args:
-        folder: Where to; it must be empty, absent, or hold the same twin already.
-        studies: How many studies (one image each).
-        seed: Which ones; studies and patients are those of the `ms-cxr` twin of the same seed, split otherwise.
-        difficulty: 0 (plain) to 1 (faint findings, much noise).
-        workers: Processes that draw; one per core by default.
-        size: Longest side of the images in pixels; drawn per study by default.
-        noise: What to plant, of `redundant`, `negated`, `non-diagnostic` and `format`; `none` for nothing; default all.
-        zipped: Whether the graphs come as `scene_graph.zip`.
-        appearance: `shifted` gives the films another scanner's look.
+    Arguments as in `twin_writer`; studies and patients are those of the `ms-cxr` twin of that seed, split otherwise.
+    `noise` names what to plant, of `redundant`, `negated`, `non-diagnostic` and `format` (default all; `none` for
+    nothing); `zipped` gives the graphs as `scene_graph.zip`.
 
     Raises:
-        DataError: The folder holds something else.
         ConfigError: An unknown kind of noise.
     """
-    check_count(studies)
     kinds = list(NOISE) if noise is None else [kind for kind in noise if kind != "none"]
     for kind in kinds:
         if kind not in NOISE:
             raise ConfigError(f"unknown noise {kind!r}", hint=nearest(kind, (*NOISE, "none")))
-    arguments = {
-        "format": "imagenome", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size,
-        "noise": sorted(kinds), "zipped": zipped, "appearance": appearance,
-    }  # fmt: skip
-    with twin_folder(Path(folder), arguments) as partial:
-        if partial is None:
-            return
-        silver = partial / "silver_dataset"
-        (silver / "scene_graph").mkdir(parents=True)
-        jobs = [(str(partial), index, seed, difficulty, size, kinds, appearance) for index in range(studies)]
-        written = run_all(_write_study, jobs, workers, "writing studies")
-        splits = [split for _, _, split in study_plan(studies, seed)]
-        _write_tables(partial, written, splits, _gold_patients(studies, seed))
-        if zipped:
-            _pack(silver / "scene_graph")
+    silver = folder / "silver_dataset"
+    (silver / "scene_graph").mkdir(parents=True)
+    jobs = [(str(folder), index, seed, difficulty, size, kinds, appearance) for index in range(studies)]
+    written = run_all(_write_study, jobs, workers, "writing studies")
+    splits = [split for _, _, split in study_plan(studies, seed)]
+    _write_tables(folder, written, splits, _gold_patients(studies, seed))
+    if zipped:
+        _pack(silver / "scene_graph")
 
 
 def _write_study(
@@ -144,21 +128,16 @@ def _write_tables(folder: Path, written: list[_Written], splits: list[str], gold
     place.mkdir()
     for split, name in _SPLIT.items():
         rows = [one.row for one, own in zip(written, splits, strict=True) if own == split]
-        _write_csv(place / f"{name}.csv", ("", *_COLUMNS), [{"": str(i), **row} for i, row in enumerate(rows)])
-    _write_csv(place / "images_to_avoid.csv", _COLUMNS, [w.row for w in written if w.row["subject_id"] in gold])
+        write_csv(place / f"{name}.csv", [{"": str(i), **row} for i, row in enumerate(rows)], ("", *_COLUMNS))
+    write_csv(place / "images_to_avoid.csv", [w.row for w in written if w.row["subject_id"] in gold], _COLUMNS)
     firsts = {one.row["subject_id"]: one for one in reversed(written) if one.row["subject_id"] in gold}
     rows = [row for one in firsts.values() for row in one.gold]
     (folder / "gold_dataset").mkdir()
-    _write_csv(folder / "gold_dataset" / "gold_object_attribute_with_coordinates.txt", _GOLD_COLUMNS, rows, "\t")
+    write_csv(
+        folder / "gold_dataset" / "gold_object_attribute_with_coordinates.txt", rows, _GOLD_COLUMNS, delimiter="\t"
+    )
     planted = {"pairs": [p for one in written for p in one.pairs], "faults": [f for one in written for f in one.faults]}
     (folder / "noise.json").write_text(json.dumps(planted, indent=1), encoding="utf-8")
-
-
-def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]], delimiter: str = ",") -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n", delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _pack(folder: Path) -> None:

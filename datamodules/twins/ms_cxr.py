@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.sources.splits import hashed_splits
-from datamodules.twins.folder import check_count, twin_folder
 from datamodules.twins.mimic import dicom_of, mimic_path, save_jpeg
 from datamodules.twins.scanner import Appearance
 from datamodules.twins.studies import TwinFinding, make_study, plan
+from datamodules.twins.writer import twin_writer, write_csv
 from medvl.io.workers import run_all
 
 _STEM = {"0.1": "MS_CXR_Local_Alignment_v1.0.0", "1.1.0": "MS_CXR_Local_Alignment_v1.1.0"}
@@ -27,8 +26,9 @@ _CATEGORIES = {
 }  # MS-CXR annotates eight findings; the twin's other kinds are left out, as theirs are
 
 
+@twin_writer("ms-cxr")
 def write(
-    folder: str | Path,
+    folder: Path,
     studies: int,
     seed: int,
     difficulty: float = 0.5,
@@ -42,43 +42,24 @@ def write(
 
     Like MS-CXR it holds no sentence without a box, and so no study without one.
 
-    Args:
-        folder: Where to; it must be empty, absent, or hold the same twin already.
-        studies: How many studies (one image each).
-        seed: Which ones.
-        difficulty: 0 (plain) to 1 (faint findings, much noise).
-        workers: Processes that draw; one per core by default.
-        size: Longest side of the images in pixels; drawn per study by default.
-        version: The release: 0.1 has no split column.
-        appearance: `shifted` gives the films another scanner's look.
-
-    Raises:
-        DataError: The folder holds something else.
+    Arguments as in `twin_writer`; release (`version`) 0.1 has no split column.
     """
-    check_count(studies)
-    arguments = {
-        "format": "ms-cxr", "version": version, "studies": studies, "seed": seed, "difficulty": difficulty,
-        "size": size, **({} if appearance == "plain" else {"appearance": appearance}),
-    }  # fmt: skip
-    with twin_folder(Path(folder), arguments) as partial:
-        if partial is None:
-            return
-        kept: list[list[dict[str, Any]]] = []
-        tried = 0
-        while len(kept) < studies:
-            indices = range(tried, tried := tried + studies - len(kept))
-            jobs = [(str(partial), index, seed, difficulty, size, appearance) for index in indices]
-            kept += filter(None, run_all(_write_study, jobs, workers, "writing studies"))
-        rows = [row for study in kept for row in study]
-        if version == "1.1.0":
-            splits = hashed_splits(_subject(row) for row in rows)
-            rows = [row | {"split": splits[_subject(row)]} for row in rows]
-        _write_csv(partial / f"{_STEM[version]}.csv", rows)
-        _write_coco(partial / f"{_STEM[version]}.json", rows)
+    kept: list[list[dict[str, Any]]] = []
+    tried = 0
+    while len(kept) < studies:
+        indices = range(tried, tried := tried + studies - len(kept))
+        jobs = [(str(folder), index, seed, difficulty, size, appearance) for index in indices]
+        kept += filter(None, run_all(_write_study, jobs, workers, "writing studies"))
+    rows = [row for study in kept for row in study]
+    if version == "1.1.0":
+        splits = hashed_splits(_subject(row) for row in rows)
+        rows = [row | {"split": splits[_subject(row)]} for row in rows]
+    write_csv(folder / f"{_STEM[version]}.csv", rows)
+    _write_coco(folder / f"{_STEM[version]}.json", rows)
 
 
 def write_v01(
-    folder: str | Path,
+    folder: Path,
     studies: int,
     seed: int,
     difficulty: float = 0.5,
@@ -119,13 +100,6 @@ def _write_study(
             values = (dicom_id, category, finding.sentence_en, path, x, y, w, h, width, height)
             rows.append(dict(zip(_COLUMNS, values, strict=True)))
     return rows
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _write_coco(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import zipfile
 from dataclasses import dataclass
@@ -14,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datamodules.twins.folder import check_count, twin_folder
 from datamodules.twins.readers import redrawn
 from datamodules.twins.scanner import Appearance
 from datamodules.twins.studies import TwinFinding, TwinStudy, make_study, study_plan
+from datamodules.twins.writer import twin_writer, write_csv
 from medvl.io.workers import run_all
 
 REPORTS = "grounded_reports_20240819.json"
@@ -38,8 +36,9 @@ class _Written:
     patient: str
 
 
+@twin_writer("padchest-gr")
 def write(
-    folder: str | Path,
+    folder: Path,
     studies: int,
     seed: int,
     difficulty: float = 0.5,
@@ -51,34 +50,15 @@ def write(
 ) -> None:
     """Write a twin of PadChest-GR: reports as JSON, a master table, 16-bit PNG images.
 
-    Args:
-        folder: Where to; it must be empty, absent, or hold the same twin already.
-        studies: How many studies (one image each).
-        seed: Which ones.
-        difficulty: 0 (plain) to 1 (faint findings, much noise).
-        workers: Processes that draw; one per core by default.
-        size: Longest side of the images in pixels; drawn per study by default.
-        zipped: Whether the master table comes as `master_table.csv.zip`.
-        appearance: `shifted` gives the films another scanner's look.
-
-    Raises:
-        DataError: The folder holds something else.
+    Arguments as in `twin_writer`; `zipped` gives the master table as `master_table.csv.zip`.
     """
-    check_count(studies)
-    arguments = {
-        "format": "padchest-gr", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size,
-        "zipped": zipped, **({} if appearance == "plain" else {"appearance": appearance}),
-    }  # fmt: skip
-    with twin_folder(Path(folder), arguments) as partial:
-        if partial is None:
-            return
-        (partial / IMAGES).mkdir()
-        jobs = [(str(partial / IMAGES), index, seed, difficulty, size, appearance) for index in range(studies)]
-        written = run_all(_write_study, jobs, workers, "writing studies")
-        splits = [split for _, _, split in study_plan(studies, seed)]
-        reports = json.dumps([study.entry for study in written], ensure_ascii=False, indent=1)
-        (partial / REPORTS).write_text(reports, encoding="utf-8")
-        _write_master(partial, _master_rows(written, splits), zipped)
+    (folder / IMAGES).mkdir()
+    jobs = [(str(folder / IMAGES), index, seed, difficulty, size, appearance) for index in range(studies)]
+    written = run_all(_write_study, jobs, workers, "writing studies")
+    splits = [split for _, _, split in study_plan(studies, seed)]
+    reports = json.dumps([study.entry for study in written], ensure_ascii=False, indent=1)
+    (folder / REPORTS).write_text(reports, encoding="utf-8")
+    _write_master(folder, _master_rows(written, splits), zipped)
 
 
 def _write_study(
@@ -143,12 +123,9 @@ def _master_rows(written: list[_Written], splits: list[str]) -> list[dict[str, A
 
 
 def _write_master(folder: Path, rows: list[dict[str, Any]], zipped: bool) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)  # None becomes an empty cell, which is how a NaN looks in this table
-    if not zipped:
-        (folder / "master_table.csv").write_text(text.getvalue(), encoding="utf-8")
-        return
-    with zipfile.ZipFile(folder / "master_table.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("master_table.csv"), text.getvalue())
+    table = folder / "master_table.csv"
+    write_csv(table, rows, _COLUMNS)
+    if zipped:
+        with zipfile.ZipFile(folder / f"{table.name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(zipfile.ZipInfo(table.name), table.read_bytes())
+        table.unlink()

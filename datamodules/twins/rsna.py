@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from PIL import Image
 
 from datamodules.records import Box
 from datamodules.twins.dicom import write_dicom
-from datamodules.twins.folder import check_count, eight_bits, twin_folder
+from datamodules.twins.folder import eight_bits
 from datamodules.twins.studies import TwinStudy, make_study
+from datamodules.twins.writer import twin_writer, write_csv
 from medvl.io.workers import run_all
 
 _SIDE = 1024  # boxes are in pixels of such a square, and so is every real image
@@ -34,8 +34,9 @@ class _Written:
     patient: str
 
 
+@twin_writer("rsna")
 def write(
-    folder: str | Path,
+    folder: Path,
     studies: int,
     seed: int,
     difficulty: float = 0.5,
@@ -46,37 +47,19 @@ def write(
 ) -> None:
     """Write a twin of the RSNA challenge: DICOM images, a table of boxes, one of classes, and RSNA's one of patients.
 
-    Args:
-        folder: Where to; it must be empty, absent, or hold the same twin already.
-        studies: How many studies (one image each).
-        seed: Which ones.
-        difficulty: 0 (plain) to 1 (faint findings, much noise).
-        workers: Processes that draw; one per core by default.
-        size: Side of the images in pixels, 1,024 by default; boxes are those of 1,024 px all the same.
-        mapping: Whether the table that names NIH's patients is there; the challenge's archive lacks it.
-
-    Raises:
-        DataError: The folder holds something else.
+    Arguments as in `twin_writer`, but images are squares of `size` pixels, 1,024 by default; boxes are those of 1,024
+    px all the same. `mapping` adds the table that names NIH's patients; the challenge's archive lacks it.
     """
-    check_count(studies)
-    arguments = {
-        "format": "rsna", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size, "mapping": mapping,
-    }  # fmt: skip
-    with twin_folder(Path(folder), arguments) as partial:
-        if partial is None:
-            return
-        (partial / "stage_2_train_images").mkdir()
-        jobs = [
-            (str(partial / "stage_2_train_images"), index, seed, difficulty, size or _SIDE) for index in range(studies)
-        ]
-        written = run_all(_write_study, jobs, workers, "writing studies")
-        rows = [row for study in written for row in study.rows]
-        kinds = [{"patientId": row["patientId"], "class": study.kind} for study in written for row in study.rows]
-        _write_csv(partial / "stage_2_train_labels.csv", _COLUMNS, rows)
-        _write_csv(partial / "stage_2_detailed_class_info.csv", ["patientId", "class"], kinds)
-        if mapping:
-            path = partial / "pneumonia-challenge-dataset-mappings_2018.json"
-            path.write_text(json.dumps(_mapping(written), indent=1), encoding="utf-8")
+    (folder / "stage_2_train_images").mkdir()
+    jobs = [(str(folder / "stage_2_train_images"), index, seed, difficulty, size or _SIDE) for index in range(studies)]
+    written = run_all(_write_study, jobs, workers, "writing studies")
+    rows = [row for study in written for row in study.rows]
+    kinds = [{"patientId": row["patientId"], "class": study.kind} for study in written for row in study.rows]
+    write_csv(folder / "stage_2_train_labels.csv", rows, _COLUMNS)
+    write_csv(folder / "stage_2_detailed_class_info.csv", kinds, ["patientId", "class"])
+    if mapping:
+        path = folder / "pneumonia-challenge-dataset-mappings_2018.json"
+        path.write_text(json.dumps(_mapping(written), indent=1), encoding="utf-8")
 
 
 def boxes(study: TwinStudy) -> list[Box]:
@@ -130,10 +113,3 @@ def _mapping(written: list[_Written]) -> list[dict[str, Any]]:
             }
         )
     return entries
-
-
-def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)  # what a row lacks becomes an empty cell, which is how a NaN looks in this table

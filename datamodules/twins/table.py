@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,19 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from datamodules.sources.grouping import BoxFormat
-from datamodules.twins.folder import check_count, eight_bits, twin_folder
+from datamodules.twins.folder import eight_bits
 from datamodules.twins.scanner import Appearance
 from datamodules.twins.studies import make_study, study_plan
+from datamodules.twins.writer import twin_writer, write_csv
 from medvl.io.workers import run_all
 
 COLUMNS = {"image": "filename", "phrase": "notes", "boxes": "regions", "patient_id": "subject", "split": "fold"}
 _SPLIT = {"train": "training", "val": "dev", "test": "test"}
 
 
+@twin_writer("table")
 def write(
-    folder: str | Path,
+    folder: Path,
     studies: int,
     seed: int,
     difficulty: float = 0.5,
@@ -37,39 +38,18 @@ def write(
     The columns are called `filename, notes, regions, subject, fold` (`COLUMNS` maps them) and stand among others.
     `rows.csv` has a box per row in columns `x, y, w, h` in pixels and semicolons between its cells.
 
-    Args:
-        folder: Where to; it must be empty, absent, or hold the same twin already.
-        studies: How many studies (one image each).
-        seed: Which ones.
-        difficulty: 0 (plain) to 1 (faint findings, much noise).
-        workers: Processes that draw; one per core by default.
-        size: Longest side of the images in pixels; drawn per study by default.
-        box_format: The convention of `regions`.
-        appearance: `shifted` gives the films another scanner's look.
-
-    Raises:
-        DataError: The folder holds something else.
+    Arguments as in `twin_writer`; `box_format` is the convention of `regions`.
     """
-    check_count(studies)
-    arguments = {
-        "format": "table", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size,
-        "box_format": box_format, **({} if appearance == "plain" else {"appearance": appearance}),
-    }  # fmt: skip
-    with twin_folder(Path(folder), arguments) as partial:
-        if partial is None:
-            return
-        (partial / "images").mkdir()
-        plans = study_plan(studies, seed)
-        jobs = [
-            (str(partial), index, split, seed, difficulty, size, box_format, appearance) for index, _, split in plans
-        ]
-        phrases = [row for rows in run_all(_write_study, jobs, workers, "writing studies") for row in rows]
-        rows = [{key: value for key, value in row.items() if key != "pixels"} for row in phrases]
-        _write_csv(partial / "table.csv", [row | {"regions": json.dumps(row["regions"])} for row in rows])
-        _write_csv(partial / "rows.csv", [one for row in phrases for one in _box_rows(row)], delimiter=";")
-        pq.write_table(pa.Table.from_pylist(rows), partial / "table.parquet")
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (partial / "table.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "images").mkdir()
+    plans = study_plan(studies, seed)
+    jobs = [(str(folder), index, split, seed, difficulty, size, box_format, appearance) for index, _, split in plans]
+    phrases = [row for rows in run_all(_write_study, jobs, workers, "writing studies") for row in rows]
+    rows = [{key: value for key, value in row.items() if key != "pixels"} for row in phrases]
+    write_csv(folder / "table.csv", [row | {"regions": json.dumps(row["regions"])} for row in rows], dialect="excel")
+    write_csv(folder / "rows.csv", [one for row in phrases for one in _box_rows(row)], delimiter=";", dialect="excel")
+    pq.write_table(pa.Table.from_pylist(rows), folder / "table.parquet")
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "table.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def _write_study(
@@ -116,10 +96,3 @@ def _box_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a phrase as one row per box; one row with empty cells where it has none."""
     plain = {key: value for key, value in row.items() if key not in ("regions", "pixels")}
     return [plain | dict(zip("xywh", box, strict=True)) for box in row["pixels"] or [[None] * 4]]
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:
-    with path.open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ import numpy as np
 
 from datamodules.records import Box
 from datamodules.twins.dicom import write_dicom
-from datamodules.twins.folder import check_count, twin_folder
 from datamodules.twins.readers import redrawn
 from datamodules.twins.studies import TwinStudy, make_study, study_plan
+from datamodules.twins.writer import twin_writer, write_csv
 from medvl.io.workers import run_all
 
 LOCAL = (
@@ -61,8 +60,9 @@ class _Written:
     labels: list[dict[str, Any]]
 
 
+@twin_writer("vindr-cxr")
 def write(
-    folder: str | Path,
+    folder: Path,
     studies: int,
     seed: int,
     difficulty: float = 0.5,
@@ -74,34 +74,21 @@ def write(
 
     Three of 17 readers box each train image, differing in edges, misses and inventions. Test holds what was painted.
 
-    Args:
-        folder: Where to; it must be empty, absent, or hold the same twin already.
-        studies: How many studies (one image each).
-        seed: Which ones.
-        difficulty: 0 (plain) to 1 (faint findings, much noise).
-        workers: Processes that draw; one per core by default.
-        size: Longest side of the images in pixels; drawn per study by default.
-
-    Raises:
-        DataError: The folder holds something else.
+    Arguments as in `twin_writer`.
     """
-    check_count(studies)
-    arguments = {"format": "vindr-cxr", "studies": studies, "seed": seed, "difficulty": difficulty, "size": size}
-    with twin_folder(Path(folder), arguments) as partial:
-        if partial is None:
-            return
-        for name in ("train", "test", "annotations"):
-            (partial / name).mkdir()
-        parts = ["test" if split == "test" else "train" for _, _, split in study_plan(studies, seed)]
-        jobs = [(str(partial / part), index, seed, difficulty, size) for index, part in enumerate(parts)]
-        written = run_all(_write_study, jobs, workers, "writing studies")
-        for part in ("train", "test"):
-            mine = [study for study, other in zip(written, parts, strict=True) if other == part]
-            reader = ["rad_id"] if part == "train" else []
-            boxes = ["image_id", *reader, "class_name", "x_min", "y_min", "x_max", "y_max"]
-            labels = ["image_id", *reader, *LOCAL, "COPD", *_SUSPECTED.values(), _OTHER[part], "No finding"]
-            _write_csv(partial, f"annotations_{part}", boxes, [row for study in mine for row in study.boxes])
-            _write_csv(partial, f"image_labels_{part}", labels, [row for study in mine for row in study.labels])
+    for name in ("train", "test", "annotations"):
+        (folder / name).mkdir()
+    tables = folder / "annotations"
+    parts = ["test" if split == "test" else "train" for _, _, split in study_plan(studies, seed)]
+    jobs = [(str(folder / part), index, seed, difficulty, size) for index, part in enumerate(parts)]
+    written = run_all(_write_study, jobs, workers, "writing studies")
+    for part in ("train", "test"):
+        mine = [study for study, other in zip(written, parts, strict=True) if other == part]
+        reader = ["rad_id"] if part == "train" else []
+        boxes = ["image_id", *reader, "class_name", "x_min", "y_min", "x_max", "y_max"]
+        labels = ["image_id", *reader, *LOCAL, "COPD", *_SUSPECTED.values(), _OTHER[part], "No finding"]
+        write_csv(tables / f"annotations_{part}.csv", [row for study in mine for row in study.boxes], boxes)
+        write_csv(tables / f"image_labels_{part}.csv", [row for study in mine for row in study.labels], labels)
 
 
 def findings(study: TwinStudy) -> list[tuple[str, Box]]:
@@ -158,10 +145,3 @@ def _labels(names: list[str], part: str) -> dict[str, int]:
     given = set(names) | suspected or {"No finding"}
     columns = (*LOCAL, "COPD", *_SUSPECTED.values(), _OTHER[part], "No finding")
     return {column: int(column in given) for column in columns}
-
-
-def _write_csv(folder: Path, name: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    with (folder / "annotations" / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)  # what a row lacks becomes an empty cell, which is how a NaN looks in these tables
