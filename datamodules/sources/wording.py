@@ -52,12 +52,9 @@ class Wording:
 
     def phrase(self, label: str, image: str) -> str:
         """Return the phrase of a label for an image; a label without a name is its own, in lower case."""
-        rng = seeded(self.seed, image, label)
         names = self.names.get(label) or (label.lower(),)
-        name = names[int(rng.integers(len(names)))]
-        if label == NORMAL:
-            return name
-        return self.templates[int(rng.integers(len(self.templates)))].replace(SLOT, name)
+        phrases = names if label == NORMAL else [t.replace(SLOT, name) for t in self.templates for name in names]
+        return phrases[int(seeded(self.seed, image, label).integers(len(phrases))) if len(phrases) > 1 else 0]
 
 
 def _parts(text: str) -> tuple[str, ...]:
