@@ -7,9 +7,10 @@ A predictions file holds one JSON object per phrase. Its first five keys are `im
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from medvl.errors import DataError
 from medvl.io.atomic import write_text
 
 PixelBox = tuple[float, float, float, float]
+COCO_RESULTS, COCO_IMAGES = "coco_results.json", "coco_images.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class PhrasePrediction:
         all_boxes_xyxy_px: The box of every query, kept or not, before any fusion.
         all_scores: Their scores.
         second_boxes_xyxy_px: Boxes of a second reader; empty when they drew none, None where there was none.
+        groups: What else phrases may be grouped by: `sex`, `age`, `view`, `scanner`, ... to their values.
     """
 
     image: str
@@ -57,6 +60,7 @@ class PhrasePrediction:
     all_boxes_xyxy_px: tuple[PixelBox, ...] = ()
     all_scores: tuple[float, ...] = ()
     second_boxes_xyxy_px: tuple[PixelBox, ...] | None = None
+    groups: dict[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -106,8 +110,10 @@ class PhrasePrediction:
                     known[name] = tuple(_box(box) for box in value)
                 elif "scores" in name:
                     known[name] = tuple(float(score) for score in value)
+                elif name == "groups":
+                    known[name] = {str(key): str(group) for key, group in value.items()}
             return cls(**known)._checked()
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             reason = "missing key" if "missing" in str(error) else "not a prediction"
             raise DataError(
                 f"{reason}: {str(error).splitlines()[0]}",
@@ -146,6 +152,40 @@ def iter_predictions(path: Path) -> Iterator[PhrasePrediction]:
                 yield PhrasePrediction.from_json(line, f"{path}:{number}")
 
 
+def facts_of(path: Path) -> dict[str, str]:
+    """Return what is known of the data that a predictions file tells of; nothing where nobody noted it."""
+    note = path.with_suffix(".data.json")
+    known: dict[str, Any] = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    return {str(name): str(value) for name, value in known.items()}
+
+
+def make_room(path: Path, facts: Mapping[str, str], others: Sequence[str] = ()) -> Path | None:
+    """Note beside a predictions file of what data it will tell, and put what tells of other data aside.
+
+    What is there of the same data stays, to be overwritten.
+
+    Args:
+        path: The predictions file that will be written.
+        facts: What identifies the data, `source` and `fingerprint` among it.
+        others: Names of the files and folders that belong to it.
+
+    Returns:
+        The folder beside `path` that holds the earlier files now; None when nothing had to move.
+    """
+    note, earlier = path.with_suffix(".data.json"), facts_of(path)
+    old = [name for name in (path.name, note.name, *others) if (path.parent / name).exists()]
+    aside = None
+    if old and earlier != dict(facts):
+        stem = f"{earlier.get('source', 'earlier')}-{earlier.get('fingerprint', '')[:8]}".rstrip("-")
+        folders = _numbered(path.parent / stem)
+        aside = next(folder for folder in folders if not any((folder / name).exists() for name in old))
+        aside.mkdir(exist_ok=True)
+        for name in old:
+            (path.parent / name).rename(aside / name)
+    write_text(note, [json.dumps(facts, indent=2, ensure_ascii=False), "\n"])
+    return aside
+
+
 def write_coco(folder: Path, predictions: Iterable[PhrasePrediction]) -> tuple[Path, Path]:
     """Write `coco_results.json` and the `coco_images.json` it refers to, as `pycocotools` reads them.
 
@@ -172,9 +212,14 @@ def write_coco(folder: Path, predictions: Iterable[PhrasePrediction]) -> tuple[P
     categories = [{"id": 1, "name": "phrase"}]
     truth = {"info": {}, "licenses": [], "images": images, "annotations": gold, "categories": categories}
     return (
-        write_text(folder / "coco_results.json", [json.dumps(results)]),
-        write_text(folder / "coco_images.json", [json.dumps(truth, ensure_ascii=False)]),
+        write_text(folder / COCO_RESULTS, [json.dumps(results)]),
+        write_text(folder / COCO_IMAGES, [json.dumps(truth, ensure_ascii=False)]),
     )
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
 
 
 def _box(values: Iterable[Any]) -> PixelBox:

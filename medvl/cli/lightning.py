@@ -130,7 +130,8 @@ class MedvlCLI(LightningCLI):
         plugins = as_list(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeCheckpointIO())
-        loggers = [MetricsFile(self.folder), *as_list(None if config.logger is True else config.logger)]
+        loggers = as_list(None if config.logger is True else config.logger)
+        loggers.insert(0, MetricsFile(self.folder, str(self.subcommand)))
         if config.logger in (None, True):
             loggers.append(TensorBoardLogger(self.folder, name="tensorboard", version=""))
         return super().instantiate_trainer(

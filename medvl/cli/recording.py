@@ -28,15 +28,16 @@ CONFIG_KEY = "medvl_config"
 
 
 class MetricsFile(Logger):
-    """Appends one JSON object per log call to `metrics.jsonl`: `step`, `epoch`, and the metrics of that moment.
+    """Appends one JSON object per log call to `metrics.jsonl`: `step`, `epoch`, `stage` and the metrics of the moment.
 
     Args:
         folder: The run folder. A value that is not finite is written as null, since JSON has no NaN.
+        stage: `fit`, `validate` or `test`: a later validation may be of other data.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stage: str) -> None:
         super().__init__()
-        self.folder = folder
+        self.folder, self.stage = folder, stage
 
     @property
     def name(self) -> str:
@@ -62,7 +63,7 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append a line."""
         values = {key: float(value) for key, value in metrics.items() if key != "epoch"}
-        line: dict[str, float | int | None] = {"step": step, "epoch": int(metrics.get("epoch", 0))}
+        line: dict[str, float | str | None] = {"step": step, "epoch": int(metrics.get("epoch", 0)), "stage": self.stage}
         line |= {key: value if math.isfinite(value) else None for key, value in values.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -139,11 +140,12 @@ class RunRecorder(Callback):
         trainer._default_root_dir = str(self.folder)  # type: ignore[attr-defined]
 
     def begin(self, trainer: Trainer) -> None:
-        """Write, once, the config and what the datamodule says of its data: a start that failed leaves nothing."""
+        """Write, once, the config and what training is about to see: a start that failed leaves nothing."""
         if trainer.is_global_zero and not self.begun:
-            write_newest(self.folder, self.stage, self.config)
+            write_newest(self.folder / f"{self.stage}.yaml", self.config)
             facts = getattr(getattr(trainer, "datamodule", None), "facts", {})
-            (self.folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            if self.stage == "fit":  # what test and predict are asked about need not be what was learnt from
+                write_newest(self.folder / "data.json", json.dumps(facts, indent=2) + "\n")
             if self.newest:
                 point_latest(self.folder)
         self.begun = True

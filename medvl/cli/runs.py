@@ -67,11 +67,11 @@ def empty_folder(folder: Path) -> Path:
     return folder
 
 
-def write_newest(folder: Path, stem: str, text: str) -> None:
-    """Write `folder/stem.yaml`; what it held before, if anything else, becomes `stem-1.yaml`, `stem-2.yaml`, ..."""
-    path, count = folder / f"{stem}.yaml", 1
+def write_newest(path: Path, text: str) -> None:
+    """Write `fit.yaml`; what it held before, if anything else, becomes `fit-1.yaml`, `fit-2.yaml`, ..."""
+    count = 1
     if path.is_file() and path.read_text(encoding="utf-8") != text:
-        while (older := folder / f"{stem}-{count}.yaml").exists():
+        while (older := path.with_stem(f"{path.stem}-{count}")).exists():
             count += 1
         path.rename(older)
     path.write_text(text, encoding="utf-8")

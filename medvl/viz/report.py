@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from medvl.io.atomic import write_text
-from medvl.outputs import PhrasePrediction, read_predictions
+from medvl.outputs import PhrasePrediction, facts_of, read_predictions
 from medvl.viz.cases import cases, samples
 from medvl.viz.chart import Line, line_chart
 from medvl.viz.page import escape, facts, folded, page, section, table
@@ -41,15 +41,16 @@ _TERMS = {
     "Intervals": "patients, not phrases, are drawn again and again; an interval of a single point says that all "
     "phrases came out alike, not that the value is certain",
 }
+_TOLD = {"test.jsonl": "Data tested on", "predictions.jsonl": "Data predicted on"}
 _FIRST = ("p_at_f1/boxed", "p_at_f1", "n_acc/negated", "n_acc/absent", "n_acc", "miou")
 
 
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run folder, from what lies there.
 
-    Reads `metrics.jsonl` (one JSON object per log call: `step`, `epoch` and metrics), `fit.yaml`,
-    `predictions/test.jsonl` (see `medvl.outputs`) and `data.json` (facts about the data, name to value); each may be
-    missing.
+    Reads `metrics.jsonl` (one JSON object per log call: `step`, `epoch`, `stage` and metrics), `fit.yaml`, `data.json`
+    (facts about the data of the fit, name to value), `predictions/test.jsonl` (see `medvl.outputs`) or else
+    `predictions/predictions.jsonl`, and the facts about their data; each may be missing.
 
     Args:
         run_dir: The run folder, `<task>/<name>/<time>`.
@@ -62,7 +63,9 @@ def write_report(run_dir: Path) -> Path:
     """
     run_dir = run_dir.resolve()
     series = _series(run_dir / "metrics.jsonl")
-    tested = _read(run_dir / "predictions" / "test.jsonl")
+    told = next((path for name in _TOLD if (path := run_dir / "predictions" / name).is_file()), None)
+    predictions = read_predictions(told) if told else []
+    tested = predictions if told and told.name == "test.jsonl" else []
     scores = Scores.of(tested)
     task, name = run_dir.parent.parent.name, run_dir.parent.name
     body = [_header(task, name, run_dir), _tiles(scores)]
@@ -72,13 +75,9 @@ def write_report(run_dir: Path) -> Path:
     if scores.predictions:
         body.append(cases(scores))
     else:
-        body.append(samples(tested or _read(run_dir / "predictions" / "predictions.jsonl")))
-    body.append(section("What made this", *_origin(run_dir, tested)))
+        body.append(samples(predictions))
+    body.append(section("What made this", *_origin(run_dir, told, tested)))
     return write_text(run_dir / "report.html", [page(f"{task} · {name}", "\n".join(filter(None, body)))])
-
-
-def _read(path: Path) -> list[PhrasePrediction]:
-    return read_predictions(path) if path.is_file() else []
 
 
 def _header(task: str, name: str, run_dir: Path) -> str:
@@ -107,7 +106,10 @@ def _terms() -> str:
 
 
 def _series(path: Path) -> Series:
-    """Read every metric of `metrics.jsonl` as steps and values; a line cut short by a kill is passed over."""
+    """Read every metric of `metrics.jsonl` as steps and values; a line cut short by a kill is passed over.
+
+    What `medvl validate` logged is no point of the training curve, and of tests only the last is of `test.jsonl`.
+    """
     series: Series = defaultdict(lambda: ([], []))
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -115,7 +117,10 @@ def _series(path: Path) -> Series:
             step = float(values.get("step") or 0)
         except (ValueError, TypeError, AttributeError):
             continue
-        for name, value in values.items():
+        stage = values.get("stage", "fit")
+        for name, value in values.items() if stage != "validate" else ():
+            if stage == "test":
+                series.pop(name, None)
             if name not in ("step", "epoch") and isinstance(value, int | float) and math.isfinite(value):
                 steps, points = series[name]
                 steps.append(step)
@@ -147,16 +152,18 @@ def _logged(series: Series) -> str:
     return folded("Every logged metric", table("", ["", "Last", "Best", "at step"], rows)) if rows else ""
 
 
-def _origin(run_dir: Path, tested: list[PhrasePrediction]) -> list[str]:
+def _origin(run_dir: Path, told: Path | None, tested: list[PhrasePrediction]) -> list[str]:
     config, data = run_dir / "fit.yaml", run_dir / "data.json"
     known: dict[str, Any] = json.loads(data.read_text(encoding="utf-8")) if data.is_file() else {}
-    about = {str(name): str(value) for name, value in known.items()}
+    trained = {str(name): str(value) for name, value in known.items()}
+    about = facts_of(told) if told else {}
     if tested:
         about["test phrases"] = f"{len(tested):,} about {len({one.image for one in tested}):,} images"
         about["test set fingerprint"] = _fingerprint(tested)
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
     return [
-        folded("Data", facts(about) if about else ""),
+        folded("Data trained on", facts(trained) if trained else ""),
+        folded(_TOLD[told.name], facts(about)) if told and about else "",
         folded("Configuration (fit.yaml)", f"<pre>{escape(text)}</pre>" if text else ""),
         folded("Environment", facts(_environment())),
     ]

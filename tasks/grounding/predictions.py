@@ -11,12 +11,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from datamodules.batches import GroundingBatch
 from datamodules.records import Box, PhraseRecord
 from medvl.distributed import gather_objects, rank
-from medvl.outputs import PhrasePrediction, PixelBox, write_coco, write_predictions
+from medvl.outputs import (
+    COCO_IMAGES,
+    COCO_RESULTS,
+    PhrasePrediction,
+    PixelBox,
+    make_room,
+    write_coco,
+    write_predictions,
+)
 from medvl.viz.overlay import draw_predictions
 from tasks.grounding.postprocess import Detections
 
@@ -61,6 +70,8 @@ class PredictionWriter(Callback):
     - after predict: `predictions.jsonl` (one line per sentence), `coco_results.json`, `coco_images.json`, `overlays/`;
     - after test: `test.jsonl`, which the report reads.
 
+    Beside each lies what is known of its data, as `.data.json`; what was there of other data goes to a folder
+    of its own.
     Patients appear under an id salted anew each time, so that it names nobody.
 
     Args:
@@ -99,16 +110,17 @@ class PredictionWriter(Callback):
         """Write `test.jsonl`."""
         predictions = self._collect(trainer)
         if rank() == 0:
-            write_predictions(_folder(trainer) / "test.jsonl", predictions)
+            write_predictions(_place(trainer, "test.jsonl", "test"), predictions)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write `predictions.jsonl`, the COCO files and pictures of some."""
         predictions = self._collect(trainer)
         if rank() == 0:
-            folder = _folder(trainer)
-            write_predictions(folder / "predictions.jsonl", predictions, full=False)
-            write_coco(folder, predictions)
-            draw_predictions(folder / "predictions.jsonl", folder / "overlays")
+            split = trainer.datamodule.predict_split  # type: ignore[attr-defined]
+            path = _place(trainer, "predictions.jsonl", split, COCO_RESULTS, COCO_IMAGES, "overlays")
+            write_predictions(path, predictions, full=False)
+            write_coco(path.parent, predictions)
+            draw_predictions(path, path.parent / "overlays")
 
     def _collect(self, trainer: Trainer) -> list[PhrasePrediction]:
         """Return the predictions of all ranks, in the order of the source."""
@@ -125,8 +137,13 @@ def _key(record: PhraseRecord) -> tuple[str, str, str]:
     return record.path, record.phrase, record.row
 
 
-def _folder(trainer: Trainer) -> Path:
-    return Path(trainer.default_root_dir) / "predictions"
+def _place(trainer: Trainer, name: str, split: str, *others: str) -> Path:
+    """Return where a predictions file goes, with room made for it."""
+    path = Path(trainer.default_root_dir) / "predictions" / name
+    facts = {**trainer.datamodule.facts, "split": split}  # type: ignore[attr-defined]
+    if aside := make_room(path, facts, others):
+        rank_zero_info(f"{aside} holds {name} of other data now")
+    return path
 
 
 def _prediction(result: SentenceResult, root: str, salt: bytes, threshold: float, annotated: bool) -> PhrasePrediction:

@@ -57,17 +57,35 @@ def test_an_encoder_is_swapped_in_one_line(medvl: Run, padchest_twin: Path, wher
 def test_a_trained_run_predicts_on_a_table_of_ones_own(medvl: Run, padchest_twin: Path, table_twin: Path) -> None:
     assert medvl(f"fit {QUICKSTART} --data.source.root {padchest_twin} {SHORT}")[0] == 0
     run = Path("runs/grounding/grounding/latest").resolve()
+    assert medvl(f"test --run {run}")[0] == 0
+    assert medvl(f"predict --run {run}")[0] == 0
+    facts = (run / "data.json").read_bytes()
+    before = {path.name: path.read_bytes() for path in (run / "predictions").glob("*.json*")}
     columns = {"image": "filename", "phrase": "notes"}
     source = {"class_path": "PhraseTable", "init_args": {"root": f"{table_twin}/table.csv", "columns": columns}}
     Path("mine.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"source": source}}}))
     root = f"--data.source PhraseTable --data.source.root {table_twin}/table.csv"
     flags = f"{root} --data.source.columns.image filename --data.source.columns.phrase notes"
     for words in (f"--run {run} --config mine.yaml", f"--run {run} {flags}"):
-        (run / "predictions/predictions.jsonl").unlink(missing_ok=True)
         status, _, error = medvl(f"predict {words}")
         assert status == 0, error
         images = {json.loads(line)["image"] for line in (run / "predictions/predictions.jsonl").open()}
         assert all((table_twin / image).is_file() for image in images)
+    assert json.loads((run / "predictions/predictions.data.json").read_text())["source"] == "table"
+    (aside,) = (path for path in (run / "predictions").glob("padchest-gr-*") if path.is_dir())
+    names = {"predictions.jsonl", "predictions.data.json", "coco_results.json", "coco_images.json"}
+    assert {path.name: path.read_bytes() for path in aside.glob("*.json*")} == {name: before[name] for name in names}
+    assert len(list((aside / "overlays").iterdir())) > 1
+
+    assert (run / "data.json").read_bytes() == facts
+    assert (run / "predictions/test.jsonl").read_bytes() == before["test.jsonl"]
+    page = (run / "report.html").read_text()
+    assert "Data tested on" in page
+    assert ">table<" not in page
+    assert medvl(f"test --run {run} --config mine.yaml")[0] == 0
+    assert (aside / "test.jsonl").read_bytes() == before["test.jsonl"]
+    trained, tested = (run / "report.html").read_text().split("Data tested on")
+    assert (">table<" in trained, ">table<" in tested) == (False, True)
 
 
 def test_help_of_a_class(medvl: Run) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medvl.errors import DataError
-from medvl.outputs import PhrasePrediction, read_predictions, write_coco, write_predictions
+from medvl.outputs import PhrasePrediction, facts_of, make_room, read_predictions, write_coco, write_predictions
 
 FULL = PhrasePrediction(
     image="a.png",
@@ -88,3 +88,24 @@ def test_coco_files_fit_together(tmp_path: Path) -> None:
     assert truth["annotations"][0]["bbox"] == [12.0, 20.0, 88.0, 180.0]
     assert truth["annotations"][0]["area"] == 88 * 180
     assert {a["category_id"] for a in truth["annotations"]} == {c["id"] for c in truth["categories"]}
+
+
+def test_what_tells_of_other_data_is_put_aside_and_never_lost(tmp_path: Path) -> None:
+    path = tmp_path / "predictions" / "predictions.jsonl"
+
+    def predict(source: str, phrase: str) -> str | None:
+        aside = make_room(path, {"source": source, "fingerprint": "0123456789"}, ["overlays"])
+        write_predictions(path, [PhrasePrediction("b.png", phrase, (), (), 0.5)])
+        (path.parent / "overlays").mkdir(exist_ok=True)
+        (path.parent / "overlays" / "1.png").write_text(phrase)
+        return aside.name if aside else None
+
+    moved = [predict(*words) for words in [("a", "one"), ("a", "two"), ("b", "three"), ("a", "four"), ("c", "five")]]
+    assert moved == [None, None, "a-01234567", "b-01234567", "a-01234567-2"]
+    told = {file: read_predictions(file)[0].phrase for file in path.parent.rglob("*.jsonl")}
+    assert sorted(told.values()) == ["five", "four", "three", "two"]
+    for file, phrase in told.items():
+        assert (file.parent / "overlays" / "1.png").read_text() == phrase
+        assert facts_of(file)["source"] == ("c" if file == path else file.parent.name[0])
+    path.with_suffix(".data.json").unlink()  # as runs of old have it
+    assert predict("c", "six") == "earlier"

@@ -125,6 +125,15 @@ def test_after_fit_only(run: Path) -> None:
     assert "Test metrics" not in text
 
 
+def test_validation_and_tests_of_other_data_are_no_part_of_the_curves(run: Path) -> None:
+    lines = [("validate", "val/loss", 0.001), ("test", "test/p_at_f1", 0.9), ("test", "test/p_at_f1", 0.5)]
+    told = "\n".join(json.dumps({"step": 90, "epoch": 1, "stage": stage, name: value}) for stage, name, value in lines)
+    (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text() + "\n" + told)
+    page = Page(write_report(run).read_text())
+    assert page.rows["val/loss"] == ["0.025", "0.025", "80"]
+    assert page.rows["test/p_at_f1"] == ["0.500", "0.500", "90"]
+
+
 def test_of_an_empty_folder(tmp_path: Path) -> None:
     assert "research use only" in write_report(tmp_path).read_text()
 
