@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.augment import GroundingAugment
 from datamodules.batches import GroundingBatch
+from datamodules.intake import Intake, OnError
 from datamodules.leaks import Guard, refuse_held_out
 from datamodules.loader import BatchLoader
 from datamodules.packing import PackedBatchSampler, StridedBatchSampler
 from datamodules.phrases import Blind, PhraseDataset
 from datamodules.pixels import CacheKind, Pixels
-from datamodules.records import SPLITS, PhraseRecord, Problem
-from datamodules.sources.base import Loaded, PhraseSource
-from datamodules.sources.splits import SPLIT_DEALT
-from datamodules.sources.table import PhraseTable
+from datamodules.records import SPLITS, PhraseRecord
+from datamodules.sources.base import PhraseSource
 from medvl.errors import DataError
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -63,7 +60,7 @@ class GroundingData(LightningDataModule):
         augment: GroundingAugment | None = None,
         window: tuple[float, float] = (0.5, 99.5),
         cache: CacheKind = "disk",
-        on_error: Literal["raise", "quarantine"] = "raise",
+        on_error: OnError = "raise",
         max_quarantine: float = 0.05,
         blind: Blind = "none",
         predict_split: Literal["train", "val", "test", "all"] = "test",
@@ -75,15 +72,11 @@ class GroundingData(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.max_phrases_per_image, self.num_workers = max_phrases_per_image, num_workers
         self.augment, self.blind, self.predict_split, self.seed = augment, blind, predict_split, seed
-        self.on_error, self.max_quarantine = on_error, max_quarantine
-        self.root = source.root
-        self.dropped: list[Problem] = []
-        self._loaded: Loaded | None = None
+        self.root, self.intake = source.root, Intake(source, on_error, max_quarantine)
         self._pixels = Pixels(self.root, image_size, window, cache)
         self.guards: list[Guard] = [*source.guards, *(guard if isinstance(guard, list) else [guard] if guard else [])]
         self._guarded = False
         self._opened: set[str] = set()
-        self._broken: set[str] = set()
 
     def prepare_data(self) -> None:
         """Fill the cache once per machine, before the other ranks look for it."""
@@ -97,50 +90,31 @@ class GroundingData(LightningDataModule):
             DataError: Rows or images cannot be used (see `on_error`), a needed split is empty, or a patient of the
                 training set is held out by a guard.
         """
-        if self._loaded is None:
-            self._loaded = self.source.load()
-            self._refuse_or_drop([problem for problem in self._loaded.problems if problem.fatal])
-            if self.dealt and self.source.split == "auto":
-                rank_zero_warn(f"{self.dealt}; --data.source.split says otherwise")
+        self.intake.load()
         if stage == "fit" and not self._guarded:
-            refuse_held_out(self.source, self._data.records, self.guards)
+            refuse_held_out(self.source, self.records("all"), self.guards)
             self._guarded = True
         for split in (self.predict_split,) if stage == "predict" else NEEDED[stage]:
             self._open(split)
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of the data as found on disk."""
-        return self._data.fingerprint
-
-    @property
-    def dealt(self) -> str:
-        """How patients were dealt to splits that the dataset does not have; '' where they were not."""
-        return next((p.message for p in self._data.problems if p.code == SPLIT_DEALT), "")
-
-    @property
     def max_boxes(self) -> int:
         """Most gold boxes of any sentence; a model with fewer queries cannot find them all."""
-        return max((len(record.boxes) for record in self._data.records), default=0)
+        return max((len(record.boxes) for record in self.intake.records("all")), default=0)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Pairs, images, patients and sentences by number of boxes, per split; and what was left out, by kind."""
-        found = {split: _count(self.records(split)) for split in SPLITS}
-        return {**found, "dropped": dict(Counter(problem.code for problem in self.dropped))}
+        return self.intake.counts
 
     @property
     def facts(self) -> dict[str, str]:
         """What a reader of the results should know of the data: source, fingerprint, dealt splits, sizes."""
-        told = {"source": self.source.name, "fingerprint": self.fingerprint}
-        told |= {"splits": self.dealt} if self.dealt else {}
-        for name, found in self.counts.items():
-            told[name] = ", ".join(f"{count:,} {what}" for what, count in found.items()) or "none"
-        return told
+        return self.intake.facts
 
     def records(self, split: str) -> list[PhraseRecord]:
         """Return the usable pairs of `train`, `val`, `test` or `all`."""
-        return [r for r in self._data.records if split in ("all", r.split) and r.path not in self._broken]
+        return self.intake.records(split)
 
     def dataset(self, split: str) -> PhraseDataset:
         """Return the pairs of a split as a dataset; only that of `train` is augmented."""
@@ -197,12 +171,6 @@ class GroundingData(LightningDataModule):
             share=batch.share.to(device, non_blocking=True),
         )
 
-    @property
-    def _data(self) -> Loaded:
-        if self._loaded is None:
-            raise RuntimeError("call setup() first")
-        return self._loaded
-
     def _eval_loader(self, split: str) -> BatchLoader[GroundingBatch]:
         dataset = self.dataset(split)
         dataset.augment = None
@@ -220,56 +188,6 @@ class GroundingData(LightningDataModule):
         for part in SPLITS if split == "all" else (split,):
             if part not in self._opened:
                 self._opened.add(part)
-                unreadable = self._pixels.prepare(list(dict.fromkeys(record.path for record in self.records(part))))
-                rows = [record for record in self.records(part) if record.path in unreadable]
-                self._refuse_or_drop([_unreadable(record, unreadable[record.path]) for record in rows])
-                self._broken |= set(unreadable)
-        self._need(split)
-
-    def _need(self, split: str) -> None:
-        if self.records(split):
-            return
-        sizes = ", ".join(f"{name} {len(self.records(name))}" for name in SPLITS)
-        way_on = "--data.source.split auto makes a val, deal deals all patients anew"
-        hint = "; ".join(filter(None, (self.dealt, way_on)))
-        raise DataError(f"no usable pair in split {split!r} ({sizes})", where=str(self.root), hint=hint)
-
-    def _refuse_or_drop(self, problems: list[Problem]) -> None:
-        """Raise, or leave the rows out and say so, as `on_error` tells.
-
-        Raises:
-            DataError: `on_error` is `raise`, or too many rows would be left out.
-        """
-        if not problems:
-            return
-        kinds = ", ".join(f"{count} {code}" for code, count in Counter(p.code for p in problems).most_common())
-        where = f"{problems[0].where}: {problems[0].message}"
-        asked = self.source.table if isinstance(self.source, PhraseTable) else self.root
-        command = f"medvl data check {self.source.name} {asked}"
-        if self.on_error == "raise":
-            hint = "mend them, or leave them out with --data.on_error quarantine"
-            raise DataError(f"{len(problems)} rows cannot be used ({kinds})", where=where, hint=hint, command=command)
-        self.dropped += problems
-        rows = len({problem.where for problem in self.dropped})  # a row may have several faults
-        share = rows / (len(self._data.records) + rows)
-        if share > self.max_quarantine:
-            hint = f"--data.max_quarantine allows {self.max_quarantine:.0%}"
-            what = f"{share:.0%} of the rows cannot be used ({kinds})"
-            raise DataError(what, where=where, hint=hint, command=command)
-        rank_zero_warn(f"{len(problems)} rows are left out ({kinds}); first at {where}; see: {command}")
-
-
-def _unreadable(record: PhraseRecord, reason: str) -> Problem:
-    return Problem("image-unreadable", record.row, f"{record.path}: {reason}", path=record.path)
-
-
-def _count(records: list[PhraseRecord]) -> dict[str, int]:
-    boxes = [len(record.boxes) for record in records]
-    return {
-        "pairs": len(records),
-        "images": len({record.path for record in records}),
-        "patients": len({record.patient_id for record in records}),
-        "zero": boxes.count(0),
-        "single": boxes.count(1),
-        "multi": len(boxes) - boxes.count(0) - boxes.count(1),
-    }
+                paths = dict.fromkeys(record.path for record in self.records(part))
+                self.intake.drop_images(part, self._pixels.prepare(list(paths)))
+        self.intake.need(split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class PhraseSource(ABC):
 
     Attributes:
         name: What its records call it.
+        given: What the user named: the dataset's folder, or a table file.
         root: The folder that record paths are relative to.
 
     Args:
@@ -48,6 +50,7 @@ class PhraseSource(ABC):
     """
 
     name: str
+    given: Path
 
     def __init__(
         self, *, split: SplitRule = "auto", quarantine: str | Path | None = None, follow_links: bool = False
@@ -106,6 +109,11 @@ class PhraseSource(ABC):
         records, found = sift_records(candidates)
         return self._without_quarantined(Loaded(records, problems + found, self._fingerprint()))
 
+    @property
+    def check_command(self) -> str:
+        """The command that tells everything wrong with the dataset."""
+        return f"medvl data check {self.name} {shlex.quote(str(self.given))}"
+
     def load(self) -> Loaded:
         """Read the dataset for training.
 
@@ -126,7 +134,7 @@ class PhraseSource(ABC):
                 f"patients are in two splits ({len(leaked)} rows)",
                 where=leaked[0].where,
                 hint="deal them anew with --data.source.split deal, or leave out rows with --data.source.quarantine",
-                command=f"medvl data check {self.name} FOLDER --output FILE",
+                command=f"{self.check_command} --output FILE",
             )
         return loaded
 

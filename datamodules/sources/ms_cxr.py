@@ -51,7 +51,7 @@ class MSCXR(PhraseSource):
         super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
         if version not in ("auto", *_FILES):
             raise ConfigError(f"unknown release {version!r} of MS-CXR", hint="expected one of: auto, 0.1, 1.1.0")
-        self.folder, self.version = Path(root).expanduser(), version
+        self.given, self.version = Path(root).expanduser(), version
         self._images = None if images is None else Path(images).expanduser()
 
     @property
@@ -60,7 +60,7 @@ class MSCXR(PhraseSource):
         if self._images is not None:
             return self._images
         beside = self.tables()[0].parent
-        return beside if (beside / "files").is_dir() and not (self.folder / "files").is_dir() else self.folder
+        return beside if (beside / "files").is_dir() and not (self.given / "files").is_dir() else self.given
 
     def tables(self) -> list[Path]:
         """Return the one table that is read."""
@@ -71,12 +71,12 @@ class MSCXR(PhraseSource):
         versions = ["1.1.0", "0.1"] if self.version == "auto" else [self.version]
         names = [f"{_FILES[version]}{suffix}" for version in versions for suffix in (".csv", ".json")]
         for name in names:
-            for place in (self.folder / name, *sorted(self.folder.glob(f"ms-cxr*/{name}"))):
+            for place in (self.given / name, *sorted(self.given.glob(f"ms-cxr*/{name}"))):
                 if place.is_file():
                     return place
         raise DataError(
             "the table of MS-CXR is not here",
-            where=str(self.folder),
+            where=str(self.given),
             hint=f"looked for {' or '.join(names)}",
             command="medvl data twin ms-cxr FOLDER, for a synthetic dataset in this layout",
         )

@@ -49,7 +49,7 @@ class PadChestGR(PhraseSource):
         follow_links: bool = False,
     ) -> None:
         super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
-        self.folder, self.language, self.images_folder = Path(root).expanduser(), language, images
+        self.given, self.language, self.images_folder = Path(root).expanduser(), language, images
 
     @property
     def root(self) -> Path:
@@ -59,14 +59,14 @@ class PadChestGR(PhraseSource):
     @cached_property
     def _root(self) -> Path:
         names = [_image_name(study) for study in self._studies if isinstance(study, dict)]
-        candidates = [self.folder / files / self.images_folder for files in _FILES_FOLDERS] + [self.folder]
+        candidates = [self.given / files / self.images_folder for files in _FILES_FOLDERS] + [self.given]
         nested = [
-            found for files in _FILES_FOLDERS for found in sorted((self.folder / files).glob("*/")) if found.is_dir()
+            found for files in _FILES_FOLDERS for found in sorted((self.given / files).glob("*/")) if found.is_dir()
         ]
         for folder in [*candidates, *nested]:
             if any((folder / name).is_file() for name in names if name and "/" not in name):
                 return folder
-        parts = sorted(p for files in _FILES_FOLDERS for p in (self.folder / files).glob("PadChest_GR.zip*"))
+        parts = sorted(p for files in _FILES_FOLDERS for p in (self.given / files).glob("PadChest_GR.zip*"))
         if parts:
             raise DataError(
                 f"the images are still packed in {len(parts)} parts of one zip",
@@ -79,7 +79,7 @@ class PadChestGR(PhraseSource):
             return present[0]
         raise DataError(
             "no image of PadChest-GR is here",
-            where=str(self.folder),
+            where=str(self.given),
             hint=f"looked in {self.images_folder} and the folders beside it; --data.source.images names another",
         )
 
@@ -93,14 +93,14 @@ class PadChestGR(PhraseSource):
     def _find(self, what: str, *patterns: str) -> Path:
         for pattern in patterns:
             for files in _FILES_FOLDERS:
-                found = sorted((self.folder / files).glob(pattern))
+                found = sorted((self.given / files).glob(pattern))
                 if found:
                     return found[-1]  # names end in a date: the newest
         looked = f"looked for {' or '.join(patterns)}"
         raise DataError(
             f"PadChest-GR: {what} not found",
-            where=str(self.folder),
-            hint=looked if self.folder.is_dir() else "the folder does not exist",
+            where=str(self.given),
+            hint=looked if self.given.is_dir() else "the folder does not exist",
             command="medvl data twin padchest-gr FOLDER, for a synthetic dataset in this layout",
         )
 

@@ -62,26 +62,26 @@ class RSNAPneumonia(PhraseSource):
         follow_links: bool = False,
     ) -> None:
         super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
-        self.folder, self.absent = Path(root).expanduser(), absent
+        self.given, self.absent = Path(root).expanduser(), absent
         self.wording = Wording({OPACITY: "lung opacity", NORMAL: "no abnormal finding"}, names, template, seed)
 
     @property
     def root(self) -> Path:
         """The challenge's folder."""
-        return self.folder
+        return self.given
 
     def tables(self) -> list[Path]:
         """Return the table of boxes, that of classes, and the one that names patients, if it is there."""
         for name in (LABELS, CLASSES):
-            if not (self.folder / name).is_file():
+            if not (self.given / name).is_file():
                 raise DataError(
                     f"the table {name} of the RSNA challenge is not here",
-                    where=str(self.folder),
+                    where=str(self.given),
                     hint="expected the unpacked archive of stage 2",
                     command="medvl data twin rsna FOLDER, for a synthetic dataset in this layout",
                 )
-        mapping = self.folder / MAPPING
-        return [*([mapping] if mapping.is_file() else []), self.folder / CLASSES, self.folder / LABELS]
+        mapping = self.given / MAPPING
+        return [*([mapping] if mapping.is_file() else []), self.given / CLASSES, self.given / LABELS]
 
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
         """Yield the phrases of every image, or the problems of its rows."""
@@ -100,14 +100,14 @@ class RSNAPneumonia(PhraseSource):
     @cached_property
     def _classes(self) -> dict[str, str]:
         """The class of every image; its rows are as many as its boxes, and alike."""
-        table = read_table(self.folder / CLASSES)
+        table = read_table(self.given / CLASSES)
         table.require("patientId", "class")
         return {cell(row.cells.get("patientId")): cell(row.cells.get("class")) for row in table.rows}
 
     @cached_property
     def _patients(self) -> dict[str, str]:
         """The NIH patient of every image, as far as it is known."""
-        path = self.folder / MAPPING
+        path = self.given / MAPPING
         if not path.is_file():
             return {}
         try:

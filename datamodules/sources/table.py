@@ -55,9 +55,9 @@ class PhraseTable(PhraseSource):
         follow_links: bool = False,
     ) -> None:
         super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
-        self.table, self.columns = Path(root).expanduser(), columns or {}
+        self.given, self.columns = Path(root).expanduser(), columns or {}
         self.box_format = box_format
-        self._images = self.table.parent if images is None else Path(images).expanduser()
+        self._images = self.given.parent if images is None else Path(images).expanduser()
         for name in self.columns:
             if name not in _CANONICAL:
                 raise ConfigError(f"unknown column {name!r} in columns", hint=nearest(name, _CANONICAL))
@@ -71,13 +71,13 @@ class PhraseTable(PhraseSource):
 
     def tables(self) -> list[Path]:
         """Return the one table that is read."""
-        return [self.table]
+        return [self.given]
 
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
         """Yield every phrase of the table, or its problem."""
-        if self.table.is_dir():
-            raise DataError("this is a folder, not a table", where=str(self.table), hint="name the table file")
-        return _Reading(self, read_table(self.table)).items()
+        if self.given.is_dir():
+            raise DataError("this is a folder, not a table", where=str(self.given), hint="name the table file")
+        return _Reading(self, read_table(self.given)).items()
 
     @cached_property
     def _sizes(self) -> dict[str, tuple[int, int]]:

@@ -93,7 +93,7 @@ class VinDrCXR(PhraseSource):
         super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
         if readers not in ("fused", "consensus", "single"):
             raise ConfigError(f"unknown readers {readers!r}", hint="expected one of: fused, consensus, single")
-        self.folder, self.readers, self.second_reader = Path(root).expanduser(), readers, second_reader
+        self.given, self.readers, self.second_reader = Path(root).expanduser(), readers, second_reader
         self.fusion_iou, self.absent, self.seed = fusion_iou, absent, seed
         self.wording = Wording({**FINDINGS, NORMAL: "no abnormal finding"}, names, template, seed)
 
@@ -101,11 +101,11 @@ class VinDrCXR(PhraseSource):
     def root(self) -> Path:  # type: ignore[override]
         """The folder that holds `train`, `test` and `annotations`."""
         for name in _FOLDERS:
-            if any((self.folder / name / "annotations").glob("annotations_*.csv")):
-                return self.folder / name
+            if any((self.given / name / "annotations").glob("annotations_*.csv")):
+                return self.given / name
         raise DataError(
             "the tables of VinDr-CXR are not here",
-            where=str(self.folder),
+            where=str(self.given),
             hint="looked for annotations/annotations_train.csv and annotations_test.csv",
             command="medvl data twin vindr-cxr FOLDER, for a synthetic dataset in this layout",
         )

@@ -33,7 +33,7 @@ class Squares(PhraseSource):
         split: SplitRule = "auto",
     ) -> None:  # fmt: skip
         super().__init__(split=split)
-        self.folder, self.count, self.leak, self.bad_rows = root, images, leak, bad_rows
+        self.given, self.count, self.leak, self.bad_rows = root, images, leak, bad_rows
         rng = np.random.default_rng(0)
         root.mkdir(exist_ok=True)
         (root / "table.csv").write_text("made by the test\n")
@@ -53,10 +53,10 @@ class Squares(PhraseSource):
 
     @property
     def root(self) -> Path:
-        return self.folder
+        return self.given
 
     def tables(self) -> list[Path]:
-        return [self.folder / "table.csv"]
+        return [self.given / "table.csv"]
 
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
         for i in range(self.count):

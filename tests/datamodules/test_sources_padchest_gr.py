@@ -239,6 +239,7 @@ def test_leak_raises_and_quarantine_mends_it(layout: Callable[..., Path], tmp_pa
         PadChestGR(root).load()
     assert "secret" not in str(caught.value)
     assert "--data.source.split deal" in str(caught.value)
+    assert f"medvl data check padchest-gr {root} --output FILE" in str(caught.value)  # not the folder of images
     assert {r.split for r in PadChestGR(root, split="deal").load().records} == {"train"}  # all of the one patient
     listed = tmp_path / "quarantine.jsonl"
     assert write_quarantine(listed, check_source(PadChestGR(root), workers=0).problems) == 1

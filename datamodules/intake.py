@@ -1,0 +1,125 @@
+"""What of a dataset is used: rows that cannot be are refused, or left out, counted and told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from datamodules.records import SPLITS, PhraseRecord, Problem
+from datamodules.sources.base import Loaded, PhraseSource
+from datamodules.sources.splits import SPLIT_DEALT
+from medvl.errors import DataError
+
+OnError = Literal["raise", "quarantine"]
+
+
+class Intake:
+    """The usable records of a source.
+
+    Args:
+        source: The dataset on disk.
+        on_error: `raise` when rows or images cannot be used, or `quarantine`: leave them out and warn.
+        max_quarantine: Largest share of the rows that may be left out.
+    """
+
+    def __init__(self, source: PhraseSource, on_error: OnError = "raise", max_quarantine: float = 0.05) -> None:
+        self.source, self.on_error, self.max_quarantine = source, on_error, max_quarantine
+        self.dropped: list[Problem] = []
+        self._loaded: Loaded | None = None
+        self._broken: set[str] = set()
+
+    def load(self) -> None:
+        """Read the source; a second call does nothing.
+
+        Raises:
+            DataError: The source cannot be read, a patient is in two splits, or rows cannot be used (see `on_error`).
+        """
+        if self._loaded is None:
+            self._loaded = self.source.load()
+            self._refuse_or_drop([problem for problem in self._loaded.problems if problem.fatal])
+            if self.dealt and self.source.split == "auto":
+                rank_zero_warn(f"{self.dealt}; --data.source.split says otherwise")
+
+    def records(self, split: str) -> list[PhraseRecord]:
+        """Return the usable records of `train`, `val`, `test` or `all`."""
+        return [r for r in self._data.records if split in ("all", r.split) and r.path not in self._broken]
+
+    def drop_images(self, split: str, unreadable: Mapping[str, str]) -> None:
+        """Refuse or leave out the records of a split whose images, given with the reason, cannot be read.
+
+        Raises:
+            DataError: As `on_error` tells.
+        """
+        rows = [record for record in self.records(split) if record.path in unreadable]
+        self._refuse_or_drop(
+            [Problem("image-unreadable", r.row, f"{r.path}: {unreadable[r.path]}", path=r.path) for r in rows]
+        )
+        self._broken |= set(unreadable)
+
+    def need(self, split: str) -> None:
+        """Refuse to go on without a record in `split`."""
+        if self.records(split):
+            return
+        sizes = ", ".join(f"{name} {len(self.records(name))}" for name in SPLITS)
+        way_on = "--data.source.split auto makes a val, deal deals all patients anew"
+        hint = "; ".join(filter(None, (self.dealt, way_on)))
+        raise DataError(f"no usable pair in split {split!r} ({sizes})", where=str(self.source.given), hint=hint)
+
+    @property
+    def dealt(self) -> str:
+        """How patients were dealt to splits that the dataset does not have; '' where they were not."""
+        return next((p.message for p in self._data.problems if p.code == SPLIT_DEALT), "")
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Pairs, images, patients and sentences by number of boxes, per split; and what was left out, by kind."""
+        found = {split: _count(self.records(split)) for split in SPLITS}
+        return {**found, "dropped": dict(Counter(problem.code for problem in self.dropped))}
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a reader of the results should know of the data: source, fingerprint, dealt splits, sizes."""
+        told = {"source": self.source.name, "fingerprint": self._data.fingerprint}
+        told |= {"splits": self.dealt} if self.dealt else {}
+        for name, found in self.counts.items():
+            told[name] = ", ".join(f"{count:,} {what}" for what, count in found.items()) or "none"
+        return told
+
+    @property
+    def _data(self) -> Loaded:
+        if self._loaded is None:
+            raise RuntimeError("call load() first, or setup() of the datamodule")
+        return self._loaded
+
+    def _refuse_or_drop(self, problems: list[Problem]) -> None:
+        """Raise, or leave the rows out and say so, as `on_error` tells."""
+        if not problems:
+            return
+        kinds = ", ".join(f"{count} {code}" for code, count in Counter(p.code for p in problems).most_common())
+        where, command = f"{problems[0].where}: {problems[0].message}", self.source.check_command
+        if self.on_error == "raise":
+            hint = "mend them, or leave them out with --data.on_error quarantine"
+            raise DataError(f"{len(problems)} rows cannot be used ({kinds})", where=where, hint=hint, command=command)
+        self.dropped += problems
+        rows = len({problem.where for problem in self.dropped})  # a row may have several faults
+        share = rows / (len(self._data.records) + rows)
+        if share > self.max_quarantine:
+            hint = f"--data.max_quarantine allows {self.max_quarantine:.0%}"
+            what = f"{share:.0%} of the rows cannot be used ({kinds})"
+            raise DataError(what, where=where, hint=hint, command=command)
+        rank_zero_warn(f"{len(problems)} rows are left out ({kinds}); first at {where}; see: {command}")
+
+
+def _count(records: list[PhraseRecord]) -> dict[str, int]:
+    boxes = [len(record.boxes) for record in records]
+    return {
+        "pairs": len(records),
+        "images": len({record.path for record in records}),
+        "patients": len({record.patient_id for record in records}),
+        "zero": boxes.count(0),
+        "single": boxes.count(1),
+        "multi": len(boxes) - boxes.count(0) - boxes.count(1),
+    }
