@@ -11,6 +11,7 @@ from medvl.errors import DataError
 from medvl.io.cache import ImageCache
 from medvl.io.image import ImageArray, read_image
 
+IMAGE_SIZE = 640  # side of the network input where nobody says otherwise
 CacheKind = Literal["memory", "disk", "none"]
 MARGIN = 1.25  # images are kept this much larger than the network input, so that zooming in blurs nothing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from datamodules.catalog import SOURCES
 from datamodules.twins import TWINS
 from medvl.cli.plain import Parser, add_options, names
-from medvl.errors import DataError
+from medvl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from datamodules.check import Report
@@ -63,7 +63,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "--guard", type=names, default=[], metavar="TABLE,...", help="tables whose patients may not be trained on"
     )
     commands["check"].add_argument("--no-decode", dest="decode", action="store_false", help="leave the pixels unread")
-    commands["convert"].add_argument("--size", type=int, default=640, help="the image_size to train with")
+    _convert_arguments(commands["convert"])
     commands["show"].add_argument("--output", type=Path, default=Path("data.png"), help="picture to write")
     commands["show"].add_argument("--only", choices=("train", "val", "test"), help="a single split")
     commands["show"].add_argument("--n", type=int, default=9, help="how many phrases")
@@ -77,6 +77,16 @@ def _twin_arguments(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="which ones")
     parser.add_argument("--difficulty", type=float, default=0.5, help="0 plain to 1 faint")
     parser.add_argument("--workers", type=int, help="processes that draw; one per core by default")
+
+
+def _convert_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--config", type=Path, action="append", default=[], help="take size and window from a config of `medvl fit`"
+    )
+    parser.add_argument("--size", type=int, help="the image_size to train with (640)")
+    parser.add_argument(
+        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="percentiles of black and white (0.5 99.5)"
+    )
 
 
 def load(path: str) -> Callable[..., Any]:
@@ -137,25 +147,56 @@ def print_report(report: Report) -> None:
     Console().print(table)
 
 
-def convert(format: str, root: str, size: int, **options: Any) -> int:
-    """Fill the image cache that `fit` with the same image size reads."""
-    from datamodules.pixels import Pixels
+def convert(
+    format: str, root: str, config: list[Path], size: int | None, window: list[float] | None, **options: Any
+) -> int:
+    """Fill the image cache that `fit` with the same image size and window reads."""
+    from datamodules.pixels import IMAGE_SIZE, Pixels
     from datamodules.records import SPLITS
     from medvl.io.cache import cache_root
     from medvl.io.image import WINDOW
 
+    kept = _data_settings(config)
+    size = size or kept.get("image_size", IMAGE_SIZE)
+    low, high = _percentiles(window or kept.get("window", WINDOW))
     source = _source(format, root, options)
     records, start = source.load().records, time.perf_counter()
-    pixels = Pixels(source.root, size, WINDOW, "disk")
+    pixels = Pixels(source.root, size, (low, high), "disk")
     unreadable: dict[str, str] = {}
     for split in SPLITS:  # one cache per split, as the datamodule asks for them
         if paths := list(dict.fromkeys(record.path for record in records if record.split == split)):
             unreadable |= pixels.prepare(paths)
     count = len({record.path for record in records}) - len(unreadable)
-    print(f"{count} images in {time.perf_counter() - start:.1f} s in {cache_root()}")
+    seconds = time.perf_counter() - start
+    print(f"{count} images for image_size {size}, window {low:g} {high:g}, in {seconds:.1f} s in {cache_root()}")
     for path, reason in list(unreadable.items())[:5]:
         print(f"  unreadable: {path}: {reason}")
     return int(bool(unreadable))
+
+
+def _percentiles(window: Sequence[float]) -> tuple[float, float]:
+    try:
+        low, high = map(float, window)
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
+    if not 0 <= low < high <= 100:
+        raise ConfigError(f"wrong window {window}", hint="expected two percentiles, 0 <= LOW < HIGH <= 100")
+    return low, high
+
+
+def _data_settings(configs: list[Path]) -> dict[str, Any]:
+    """Return the arguments that configs give the datamodule; of each, the last one given."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for path in configs:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError("cannot read the config", where=str(path)) from error
+        block = content.get("data") if isinstance(content, dict) else None
+        found |= (block.get("init_args") or {}) if isinstance(block, dict) else {}
+    return found
 
 
 def show(format: str, root: str, output: Path, only: str | None, n: int, **options: Any) -> int:

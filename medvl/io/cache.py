@@ -100,7 +100,9 @@ class ImageCache:
             ConfigError: The cache would lie inside the dataset.
         """
         root, base = Path(root), _outside(root, folder)
-        key = hashlib.sha256(json.dumps([MAGIC.decode(), fingerprint, size, list(window)]).encode()).hexdigest()
+        key = hashlib.sha256(
+            json.dumps([MAGIC.decode(), fingerprint, size, [float(edge) for edge in window]]).encode()
+        ).hexdigest()
         home = base / "images" / f"{size}px-{key[:16]}"
         read = partial(_read, root, size=size, window=window)
         shards = dict(_shards(home, root, sorted({str(p) for p in paths})))
