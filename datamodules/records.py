@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from medvl.errors import nearest
@@ -167,9 +167,3 @@ def leaks(records: Iterable[PhraseRecord]) -> list[Problem]:
             message = f"this row's patient is in {split} and in {last}; expected every patient in one split only"
             found += [Problem("patient-leak", record.row, message) for record in splits[split]]
     return found
-
-
-def check_records(records: Sequence[PhraseRecord]) -> list[Problem]:
-    """Return everything that is wrong with records in themselves: boxes, splits, phrases, duplicates, leakage."""
-    usable, problems = sift_records(records)
-    return problems + leaks(usable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from datamodules.records import Box
@@ -31,3 +32,24 @@ def box_tuple(values: object) -> Box | None:
         return None
     x1, y1, x2, y2 = map(number, values)
     return x1, y1, x2, y2
+
+
+def box_list(value: object) -> tuple[Box, ...] | None:
+    """Return the boxes of a cell: a list of lists, one flat list of four, the JSON of either, or nothing.
+
+    Returns:
+        The boxes, empty where the cell says nothing; None where it cannot be read as boxes.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value.replace("(", "[").replace(")", "]")) if cell(value) else None
+        except json.JSONDecodeError:
+            return None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ()
+    if not isinstance(value, list | tuple):
+        return None
+    if len(value) == 4 and not any(isinstance(item, list | tuple) for item in value):
+        value = [value]
+    boxes = [box_tuple(item) for item in value]
+    return tuple(box for box in boxes if box is not None) if None not in boxes else None

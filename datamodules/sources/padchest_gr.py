@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from datamodules.records import Box, PhraseRecord, Problem
+from datamodules.records import PhraseRecord, Problem
 from datamodules.sources.base import PhraseSource
-from datamodules.sources.cells import box_tuple, cell
+from datamodules.sources.cells import box_list, cell
 from datamodules.sources.padchest_master import ATTRIBUTES, MasterTable, with_suffix
 from datamodules.sources.rows import read_json, read_table
 from datamodules.sources.splits import SplitRule
@@ -149,7 +149,7 @@ class PadChestGR(PhraseSource):
             return Problem("split-missing", row, "the master table lacks this study, and so its patient and split")
         if "conflict" in known:
             return Problem("split-conflict", row, f"the master table contradicts itself on the {known['conflict']}")
-        boxes, extra = _boxes(finding.get("boxes")), _boxes(finding.get("extra_boxes"))
+        boxes, extra = box_list(finding.get("boxes")), box_list(finding.get("extra_boxes"))
         if boxes is None:
             return Problem("box-unreadable", row, "expected boxes as a list of [x1, y1, x2, y2]")
         places = "; ".join(_strings(finding.get("locations")))
@@ -209,14 +209,3 @@ def _strings(value: object) -> tuple[str, ...]:
     """Return a list of names as it is, one name as a list of one, and nothing as none."""
     values = value if isinstance(value, list) else [value]
     return tuple(text for item in values if (text := cell(item)))
-
-
-def _boxes(value: object) -> tuple[Box, ...] | None:
-    """Return a list of boxes; empty where there are none, None where it cannot be read as boxes."""
-    if value is None or isinstance(value, float):
-        return ()
-    single = box_tuple(value) if isinstance(value, list) and not any(isinstance(v, list) for v in value) else None
-    if single:
-        return (single,)
-    boxes = [box_tuple(item) for item in value] if isinstance(value, list) else [None]
-    return tuple(box for box in boxes if box) if all(boxes) else None

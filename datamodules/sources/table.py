@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 
 from datamodules.records import Box, PhraseRecord, Problem
 from datamodules.sources.base import PhraseSource
-from datamodules.sources.cells import box_tuple, cell, number
+from datamodules.sources.cells import box_list, cell, number
 from datamodules.sources.grouping import BOX_FORMATS, BoxFormat, Part, grouped, to_norm
 from datamodules.sources.rows import Row, Table, read_table
 from datamodules.sources.splits import SplitRule
@@ -173,7 +172,7 @@ class _Reading:
             return (), ("box-unreadable", "expected a JSON list of [a, b, c, d], or nothing")
         return self._converted(raw, path) if raw and path else ((), None)
 
-    def _converted(self, raw: list[Box], path: str) -> tuple[tuple[Box, ...], tuple[str, str] | None]:
+    def _converted(self, raw: tuple[Box, ...], path: str) -> tuple[tuple[Box, ...], tuple[str, str] | None]:
         box_format = self.source.box_format
         if box_format is None:
             largest = max((abs(v) for box in raw for v in box if math.isfinite(v)), default=0.0)
@@ -193,29 +192,12 @@ class _Reading:
         except DataError as error:
             return (), ("image-unreadable", f"{error.what}: {path}")
 
-    def _raw_boxes(self, cells: dict[str, Any]) -> list[Box] | None:
+    def _raw_boxes(self, cells: dict[str, Any]) -> tuple[Box, ...] | None:
         """Return the numbers of a row's boxes as they stand, or None where they cannot be read."""
         if not self.sides:
-            return _listed(cells.get(self.names.get("boxes", "")))
+            return box_list(cells.get(self.names.get("boxes", "")))
         values = [cells.get(self.names[side]) for side in self.sides]
         if not any(cell(value) for value in values):
-            return []
+            return ()
         a, b, c, d = map(number, values)
-        return [(a, b, c, d)]
-
-
-def _listed(value: Any) -> list[Box] | None:
-    """Read a cell of boxes: a list of lists, one flat list of four, the JSON of either, or nothing."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value.replace("(", "[").replace(")", "]")) if cell(value) else None
-        except json.JSONDecodeError:
-            return None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return []
-    if not isinstance(value, list | tuple):
-        return None
-    if len(value) == 4 and not any(isinstance(item, list | tuple) for item in value):
-        value = [value]
-    boxes = [box_tuple(item) for item in value]
-    return [box for box in boxes if box is not None] if None not in boxes else None
+        return ((a, b, c, d),)

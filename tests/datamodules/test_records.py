@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from datamodules.records import PhraseRecord, check_records, sift_records
+from datamodules.records import PhraseRecord, Problem, leaks, sift_records
 
 GOOD = PhraseRecord("a", "a.png", "A nodule.", ((0.1, 0.2, 0.3, 0.4),), "p1", "s1", "train", "toy", row="t.csv:2")
 
 
 def record(**changes: Any) -> PhraseRecord:
     return replace(GOOD, **changes)
+
+
+def check_records(records: Sequence[PhraseRecord]) -> list[Problem]:
+    usable, problems = sift_records(records)
+    return problems + leaks(usable)
 
 
 def codes(*records: PhraseRecord) -> list[str]:

@@ -265,3 +265,8 @@ def test_links_out_of_the_folder_need_consent(layout: Callable[..., Path], tmp_p
     (root / "PadChest_GR" / "i0.png").symlink_to(outside)
     assert read_codes(root) == [("path-outside", True)]
     assert len(PadChestGR(root, follow_links=True).load().records) == 1
+
+
+@pytest.mark.parametrize("boxes", [3.5, "nodule", [0.1, 0.2], {"x": 1}])
+def test_what_is_no_box_is_told(layout: Callable[..., Path], boxes: object) -> None:
+    assert ("box-unreadable", True) in read_codes(layout([[finding(boxes=boxes), finding(sentence_en="Clear.")]]))
