@@ -266,3 +266,9 @@ def test_links(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="symbolic link"):
         resolve_inside(tmp_path / "in", "out/x")
     assert resolve_inside(tmp_path / "in", "out/x", follow_links=True).is_file()
+
+
+def test_columns_to_group_by(folder: Path) -> None:
+    path = write(folder, "image,phrase,Sex,years,view,note\na.png,A.,F,63,,x\nb.png,B.,nan,,PA,y\n")
+    records = PhraseTable(path, columns={"age": "years"}).load().records
+    assert [r.attributes for r in records] == [{"sex": "F", "age": "63"}, {"view": "PA"}]
