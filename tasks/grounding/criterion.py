@@ -15,7 +15,7 @@ from tasks.grounding.model import GroundingOutput
 
 
 class GroundingCriterion(nn.Module):
-    """Binary confidence, L1 and GIoU on matched queries of every decoder layer, and the same on token proposals.
+    """Binary confidence, L1 and GIoU on matched queries of every decoder layer; centre maps; L1 and GIoU of proposals.
 
     Every sum is divided by a count that, in training, is averaged over the ranks first, so that the gradient under DDP
     is that of one process with the whole batch. Evaluation crosses no ranks: they may take different numbers of steps.
@@ -49,11 +49,13 @@ class GroundingCriterion(nn.Module):
         matches = self.matcher(output.logits, output.boxes, targets)
         phrases = self._normaliser(output.logits.new_tensor(float(len(batch.boxes))))
         gold = self._normaliser(output.logits.new_tensor(float(len(targets.boxes))))
+        truth, _ = _centre_map(output.heat, output.grid, targets)
         parts = self._decoder(output, targets, matches, phrases, gold)
-        parts |= self._tokens(output, targets, gold)
-        parts["any_heat"] = self._any(output, batch.image_boxes, batch.share)
+        # Padding has a constant logit: no gradient.
+        parts["heat"] = _focal(output.heat, truth).sum() / gold
+        parts |= self._proposals(output, batch.image_boxes, batch.share)
         loss = self.score * parts["score"] + self.heat * parts["heat"] + self.any_heat * parts["any_heat"]
-        loss = loss + self.l1 * (parts["l1"] + parts["token_l1"]) + self.giou * (parts["giou"] + parts["token_giou"])
+        loss = loss + self.l1 * (parts["l1"] + parts["any_l1"]) + self.giou * (parts["giou"] + parts["any_giou"])
         return {"loss": loss, **parts, "unmatched": gold.new_tensor(float(matches.unmatched))}
 
     def _normaliser(self, own: Tensor) -> Tensor:
@@ -73,21 +75,18 @@ class GroundingCriterion(nn.Module):
         l1, giou = _box_losses(predicted, targets.boxes[matches.gold])
         return {"score": score, "l1": l1 / (layers * gold), "giou": giou / (layers * gold)}
 
-    def _tokens(self, output: GroundingOutput, targets: Targets, gold: Tensor) -> dict[str, Tensor]:
-        """Train the tokens: a peak at every gold centre, and that token's box."""
-        truth, centre = _centre_map(output.heat, output.grid, targets)
-        # Padding has a constant logit: no gradient.
-        heat = _focal(output.heat, truth).sum() / gold
-        l1, giou = _box_losses(output.token_boxes[targets.phrase, centre], targets.boxes)
-        return {"heat": heat, "token_l1": l1 / gold, "token_giou": giou / gold}
+    def _proposals(self, output: GroundingOutput, image_boxes: list[Tensor], share: Tensor) -> dict[str, Tensor]:
+        """Train the image tokens alone: a peak at the centre of every sentence's boxes, and that token's box.
 
-    def _any(self, output: GroundingOutput, image_boxes: list[Tensor], share: Tensor) -> Tensor:
-        """Train the image tokens alone; an image whose sentences are in several batches counts by its share in each."""
+        An image whose sentences are in several batches counts by its share in each.
+        """
         targets = Targets.pack(image_boxes, like=output.boxes)
-        truth, _ = _centre_map(output.any_heat, output.grid, targets)
+        truth, centre = _centre_map(output.any_heat, output.grid, targets)
         weight = share.to(output.any_heat)
-        gold = self._normaliser((weight[targets.phrase]).sum())
-        return (_focal(output.any_heat, truth).sum(-1) * weight).sum() / gold
+        gold = self._normaliser(weight[targets.phrase].sum())
+        heat = (_focal(output.any_heat, truth).sum(-1) * weight).sum() / gold
+        l1, giou = _box_losses(output.any_boxes[targets.phrase, centre], targets.boxes, weight[targets.phrase])
+        return {"any_heat": heat, "any_l1": l1 / gold, "any_giou": giou / gold}
 
 
 def _focal(logits: Tensor, truth: Tensor) -> Tensor:
@@ -98,11 +97,11 @@ def _focal(logits: Tensor, truth: Tensor) -> Tensor:
     return torch.where(truth >= 1, hit, miss)
 
 
-def _box_losses(predicted: Tensor, gold: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed L1 and 1 - GIoU of cxcywh predictions against xyxy gold boxes; 0 for none."""
-    l1 = (predicted - to_cxcywh(gold)).abs().sum()
-    giou = (1 - paired_giou(to_xyxy(predicted), gold)).sum()
-    return l1, giou
+def _box_losses(predicted: Tensor, gold: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the summed L1 and 1 - GIoU of cxcywh predictions against xyxy gold boxes `(n, 4)`; 0 for none."""
+    l1 = (predicted - to_cxcywh(gold)).abs().sum(-1)
+    giou = 1 - paired_giou(to_xyxy(predicted), gold)
+    return (l1.sum(), giou.sum()) if weight is None else (l1 @ weight, giou @ weight)
 
 
 def _centre_map(heat: Tensor, grid: tuple[int, ...], targets: Targets) -> tuple[Tensor, Tensor]:

@@ -93,30 +93,49 @@ class FusionLayer(nn.Module):
         return image + self.image_ff(image), text + self.text_ff(text)
 
 
-class Modulation(nn.Module):
-    """The sentence as a whole scales and shifts the channels of every image token (FiLM, arXiv 1709.07871).
+class Scorer(nn.Module):
+    """Says how well every image token fits a sentence, and what the tokens that fit best look like to it.
 
-    What precedes the modulation does not depend on the sentence and is computed once per image; a sentence adds one
-    matrix product per token. A conjunction ("small" and "nodule") is learnt far sooner here than by attention alone.
+    Detectors read the tokens whatever the sentence, so they run once per image; a sentence moves their thresholds and
+    weighs their answers: `sum_r w_r(sentence) relu(a_r(token) + b_r(sentence))`, additive attention (Bahdanau et al.
+    2015) with weights that depend on the sentence as well. So a further sentence costs no matrix product per token.
+
+    Args:
+        width: Channels of tokens and sentences.
+        detectors: Their number.
+        bias: The score before anything is learnt.
     """
 
-    def __init__(self, width: int, ratio: int) -> None:
+    def __init__(self, width: int, detectors: int, bias: float) -> None:
         super().__init__()
-        self.image = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, ratio * width))
-        self.gate = nn.Linear(width, 2 * ratio * width)
-        self.out = nn.Linear(ratio * width, width)
+        self.detect = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, detectors))
+        self.threshold = nn.Linear(width, detectors)
+        self.weight = nn.Linear(width, detectors)
+        self.bias = nn.Parameter(torch.tensor(bias))
+        self.out = nn.Linear(detectors, width)
+        nn.init.normal_(self.weight.weight, std=0.001)
+        nn.init.normal_(self.weight.bias, std=0.05)
 
-    def forward(self, image: Tensor, index: Tensor, sentence: Tensor) -> Tensor:
-        """Modulate image tokens `(B, N, C)` by sentences `(P, C)`; `index` `(P,)` names each one's image.
+    def score(self, found: Tensor, row: Tensor, sentence: Tensor) -> Tensor:
+        """Score every token for each sentence.
+
+        Args:
+            found: What `detect` says of the tokens, `(B, N, R)`.
+            row: `(P,)`, the row of `found` that each sentence looks at.
+            sentence: `(P, C)`.
 
         Returns:
-            Tokens `(P, N, C)`.
+            `(P, N)` in float32 at least.
         """
-        scale, shift = self.gate(sentence)[:, None].chunk(2, dim=-1)
         # index_select: the gradient of plain indexing is several times slower.
-        hidden = torch.addcmul(shift, self.image(image).index_select(0, index), 1 + scale).relu_()
-        fused: Tensor = image.index_select(0, index) + self.out(hidden)
-        return fused
+        answers = (found.index_select(0, row) + self.threshold(sentence)[:, None]).relu_()
+        score = torch.bmm(answers, self.weight(sentence)[..., None]).squeeze(-1)
+        return score.to(torch.promote_types(score.dtype, torch.float32)) + self.bias
+
+    def read(self, found: Tensor, sentence: Tensor) -> Tensor:
+        """Return what each sentence adds `(P, K, C)` to chosen tokens, of which `detect` said `found` `(P, K, R)`."""
+        added: Tensor = self.out((found + self.threshold(sentence)[:, None]).relu())
+        return added
 
 
 class DecoderLayer(nn.Module):

@@ -11,48 +11,48 @@ from torch.nn import functional as F
 
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from tasks.grounding.boxes import inverse_sigmoid
-from tasks.grounding.layers import DecoderLayer, FusionLayer, Head, Modulation, grid_centres, sine_embedding
+from tasks.grounding.layers import DecoderLayer, FusionLayer, Head, Scorer, grid_centres, sine_embedding
 
 
 @dataclass(frozen=True)
 class GroundingOutput:
-    """What the model says of `P` sentences.
+    """What the model says of `P` sentences of `B` images.
 
     Attributes:
         logits: Confidence per decoder layer `(L, P, Q)`; the last layer is the answer.
         boxes: cxcywh in [0, 1] of the network input `(L, P, Q, 4)`.
-        heat: Logit of every image token to be a box centre `(P, N)`.
-        token_boxes: The box that every image token proposes, cxcywh `(P, N, 4)`.
-        token_mask: `(P, N)`, True where a token shows image rather than padding.
+        heat: Logit of every image token to be the centre of a box of the sentence `(P, N)`.
         any_heat: Logit of every image token to be the centre of a box of *any* sentence `(B, N)`.
+        any_boxes: The box that every image token proposes, cxcywh `(B, N, 4)`.
         grid: `(H, W)` of the tokens.
     """
 
     logits: Tensor
     boxes: Tensor
     heat: Tensor
-    token_boxes: Tensor
-    token_mask: Tensor
     any_heat: Tensor
+    any_boxes: Tensor
     grid: tuple[int, ...]
 
 
 class GroundingModel(nn.Module):
     """Set prediction of boxes for a sentence.
 
-    Sentence and image are fused token by token; every image token then says how likely it is a box centre and which
-    box that would be. The best distinct tokens start the queries, and a decoder refines them layer by layer (iterative
-    refinement as in Deformable DETR, arXiv 2010.04159; proposals as in its two-stage form).
+    Every image token proposes a box, whatever the sentence (proposals as in the two-stage form of Deformable DETR,
+    arXiv 2010.04159). Each sentence then scores the tokens; the best distinct ones start its queries, and a decoder
+    moves their boxes layer by layer, looking at the tokens that fit the sentence best. What is done per token is done
+    once per image, and per sentence only for the few tokens it chose (sparse tokens: arXiv 2111.14330).
 
     Args:
         image_encoder: Any 2D encoder of the contract.
         text_encoder: Any text encoder of the contract.
         width: Channels of fusion and decoder.
         heads: Attention heads.
-        fusion_layers: Layers of bidirectional attention between image and sentence, after the modulation of the image
-            tokens by the sentence; 0 is the fastest.
+        fusion_layers: Layers of bidirectional attention between image and sentence before tokens are scored; they run
+            on every token for every sentence. 0 is the fastest.
         decoder_layers: Layers of the query decoder.
         queries: The most boxes that one sentence can get.
+        memory: How many of the best tokens the queries look at; all when the image has no more.
         ff_ratio: Width of the feed-forward blocks, in multiples of `width`.
         dropout: Dropout in fusion and decoder.
     """
@@ -66,25 +66,25 @@ class GroundingModel(nn.Module):
         fusion_layers: int = 3,
         decoder_layers: int = 3,
         queries: int = 8,
+        memory: int = 64,
         ff_ratio: int = 4,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
-        self.width, self.queries = width, queries
+        self.width, self.queries, self.memory = width, queries, memory
         self.image_proj = nn.Sequential(nn.Linear(image_encoder.width, width), nn.LayerNorm(width))
         self.text_proj = nn.Sequential(nn.Linear(text_encoder.width, width), nn.LayerNorm(width))
         self.pooled_proj = nn.Sequential(nn.Linear(text_encoder.width, width), nn.LayerNorm(width))
-        self.modulation = Modulation(width, ratio=2)
+        # Heads start with boxes at their anchors and little confidence, which keeps the first steps calm.
+        self.proposal_head = Head(width, [_logit(0.01), 0, 0, 0, 0])
         self.fusion = nn.ModuleList(FusionLayer(width, heads, ff_ratio, dropout) for _ in range(fusion_layers))
-        self.fused_norm = nn.LayerNorm(width)
+        self.scorer = Scorer(width, 2 * width, _logit(0.01))
+        self.token_norm = nn.LayerNorm(width)
         self.text_norm = nn.LayerNorm(width)
         self.decoder = nn.ModuleList(DecoderLayer(width, heads, ff_ratio, dropout) for _ in range(decoder_layers))
         self.query_norm = nn.LayerNorm(width)
         self.place = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
-        # Start with boxes at their anchors and little confidence, which keeps the first steps calm.
-        self.token_head = Head(width, [_logit(0.01), 0, 0, 0, 0])
-        self.any_head = Head(width, [_logit(0.01)])
         self.score_heads = nn.ModuleList(Head(width, [_logit(0.1)]) for _ in range(decoder_layers))
         self.box_heads = nn.ModuleList(Head(width, [0, 0, 0, 0]) for _ in range(decoder_layers))
 
@@ -106,54 +106,58 @@ class GroundingModel(nn.Module):
             raise ValueError(f"grounding needs a 2D token grid, got {image.grid}")
         centres = grid_centres(image.grid, image.tokens.device)
         position = sine_embedding(centres, self.width // 2)
-        mask = image.mask[image_index]
-        words = self.text_proj(text.tokens)
-        seen = self.image_proj(image.tokens) + position
-        any_heat = self.any_head(seen).squeeze(-1).masked_fill(~image.mask, -1e4)
-        tokens = self.modulation(seen, image_index, self.pooled_proj(text.pooled))
+        tokens, row = self.image_proj(image.tokens) + position, image_index
+        any_heat, any_boxes = self._propose(tokens, image.mask, centres)
+        words, sentence, mask = self.text_proj(text.tokens), self.pooled_proj(text.pooled), image.mask[image_index]
+        if self.fusion:  # from here on every sentence has image tokens of its own
+            tokens, row = tokens.index_select(0, image_index), torch.arange(len(image_index), device=row.device)
         for layer in self.fusion:
             tokens, words = layer(tokens, position, mask, words, text.mask)
-        tokens, words = self.fused_norm(tokens), self.text_norm(words)
-        heat, token_boxes = self._propose(tokens, mask, centres)
-        chosen = self._peaks(heat.detach(), image.grid)
-        logits, boxes = self._decode(tokens, position, mask, words, text.mask, token_boxes, chosen)
-        return GroundingOutput(logits, boxes, heat, token_boxes, mask, any_heat, image.grid)
+        found = self.scorer.detect(tokens)
+        heat = self.scorer.score(found, row, sentence).masked_fill(~mask, -1e4)
+        peaks, best = self._choose(heat.detach(), image.grid)
+        chosen = torch.cat([peaks, best], dim=1)
+        seen = self.token_norm(_take(tokens, row, chosen) + self.scorer.read(_take(found, row, chosen), sentence))
+        queries, memory = seen.split([peaks.shape[1], best.shape[1]], dim=1)
+        start = _take(any_boxes.detach(), image_index, peaks)
+        context = (memory, position[best], mask.gather(1, best), self.text_norm(words), text.mask)
+        logits, boxes = self._decode(queries, start, *context)
+        return GroundingOutput(logits, boxes, heat, any_heat, any_boxes, image.grid)
 
     def _propose(self, tokens: Tensor, mask: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-        """Return, for every token, the logit of being a box centre `(P, N)` and its box `(P, N, 4)`."""
-        heat, delta = self.token_head(tokens).split([1, 4], dim=-1)
+        """Return, for every token, the logit of being a box centre `(B, N)` and its box `(B, N, 4)`."""
+        heat, delta = self.proposal_head(tokens).split([1, 4], dim=-1)
         anchors = inverse_sigmoid(torch.cat([centres, torch.full_like(centres, 0.2)], dim=-1))
         return heat.squeeze(-1).masked_fill(~mask, -1e4), (anchors + delta).sigmoid()
 
-    def _peaks(self, heat: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """Return the indices `(P, Q)` of the strongest local maxima, so that queries start at distinct places."""
+    def _choose(self, heat: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return the indices of the strongest local maxima `(P, Q)`, which lie apart, and best tokens `(P, K)`."""
         plane = heat.view(-1, 1, *grid)
         peak = plane == F.max_pool2d(plane, 3, stride=1, padding=1)
         ranked = torch.where(peak, plane, plane - 1e3).flatten(1)
-        return ranked.topk(min(self.queries, ranked.shape[1]), dim=1).indices
+        tokens = heat.shape[1]
+        return ranked.topk(min(self.queries, tokens)).indices, heat.topk(min(self.memory, tokens)).indices
 
     def _decode(
-        self,
-        tokens: Tensor,
-        position: Tensor,
-        mask: Tensor,
-        words: Tensor,
+        self, queries: Tensor, reference: Tensor, memory: Tensor, position: Tensor, mask: Tensor, words: Tensor,
         word_mask: Tensor,
-        token_boxes: Tensor,
-        chosen: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        queries = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
-        reference = token_boxes.gather(1, chosen[..., None].expand(-1, -1, 4)).detach()
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         all_logits, all_boxes = [], []
         for layer, score_head, box_head in zip(self.decoder, self.score_heads, self.box_heads, strict=True):
             place = self.place(sine_embedding(reference, self.width // 2))
-            queries = layer(queries, place, tokens, position, mask, words, word_mask)
+            queries = layer(queries, place, memory, position, mask, words, word_mask)
             normed = self.query_norm(queries)
             boxes = (inverse_sigmoid(reference) + box_head(normed)).sigmoid()
             all_logits.append(score_head(normed).squeeze(-1))
             all_boxes.append(boxes)
             reference = boxes.detach()
         return torch.stack(all_logits), torch.stack(all_boxes)
+
+
+def _take(values: Tensor, row: Tensor, token: Tensor) -> Tensor:
+    """Return `values[row[p], token[p, k]]` as `(P, K, C)` from `(B, N, C)`."""
+    flat = (row[:, None] * values.shape[1] + token).flatten()
+    return values.flatten(0, 1).index_select(0, flat).view(*token.shape, -1)
 
 
 def _logit(p: float) -> float:

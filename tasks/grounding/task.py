@@ -29,9 +29,10 @@ class GroundingTask(LightningModule):
         text_encoder: Any text encoder.
         width: Channels of fusion and decoder.
         heads: Attention heads.
-        fusion_layers: Layers of image-sentence attention after the modulation; 0 is the fastest.
+        fusion_layers: Layers of image-sentence attention before tokens are scored; 0 is the fastest.
         decoder_layers: Layers of the query decoder.
         queries: The most boxes that one sentence can get.
+        memory: How many of the tokens that fit a sentence best its queries look at.
         ff_ratio: Width of feed-forward blocks, in multiples of `width`.
         dropout: Dropout in fusion and decoder.
         criterion: The loss.
@@ -53,6 +54,7 @@ class GroundingTask(LightningModule):
         fusion_layers: int = 3,
         decoder_layers: int = 3,
         queries: int = 8,
+        memory: int = 64,
         ff_ratio: int = 4,
         dropout: float = 0.1,
         criterion: GroundingCriterion | None = None,
@@ -63,7 +65,7 @@ class GroundingTask(LightningModule):
     ) -> None:
         super().__init__()
         self.model = GroundingModel(
-            image_encoder, text_encoder, width, heads, fusion_layers, decoder_layers, queries, ff_ratio, dropout
+            image_encoder, text_encoder, width, heads, fusion_layers, decoder_layers, queries, memory, ff_ratio, dropout
         )
         self.criterion = criterion or GroundingCriterion()
         self.postprocess = postprocess or Postprocess()

@@ -25,9 +25,8 @@ def make_output(phrases: int, seed: int = 0, queries: int = 3, layers: int = 2) 
         logits=torch.randn(layers, phrases, queries, generator=g, dtype=torch.float64).requires_grad_(),
         boxes=boxes(layers, phrases, queries).requires_grad_(),
         heat=torch.randn(phrases, tokens, generator=g, dtype=torch.float64).requires_grad_(),
-        token_boxes=boxes(phrases, tokens).requires_grad_(),
-        token_mask=torch.ones(phrases, tokens, dtype=torch.bool),
         any_heat=torch.randn(phrases, tokens, generator=g, dtype=torch.float64).requires_grad_(),
+        any_boxes=boxes(phrases, tokens).requires_grad_(),
         grid=GRID,
     )
 
@@ -77,23 +76,29 @@ def focal(heat: np.ndarray, gold: np.ndarray, centre: int) -> float:
 def test_sentences_of_one_image_share_its_map() -> None:
     output = replace(make_output(2), any_heat=torch.zeros(1, 20, dtype=torch.float64))
     boxes = [torch.tensor([[0.1, 0.1, 0.3, 0.3]]), torch.tensor([[0.6, 0.6, 0.9, 0.9]])]
+    centres = [0 * 5 + 1, 3 * 5 + 3]
     sharp = torch.full((1, 20), -9.0, dtype=torch.float64)
-    sharp[0, [0 * 5 + 1, 3 * 5 + 3]] = 9.0
+    sharp[0, centres] = 9.0
+    exact = output.any_boxes[:1].detach().clone()
+    exact[0, centres] = torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.75, 0.75, 0.3, 0.3]], dtype=torch.float64)
     loss = GroundingCriterion()
     batch = make_batch(boxes, images=1)
     assert loss(replace(output, any_heat=sharp), batch)["any_heat"] < 1e-3
     assert loss(output, batch)["any_heat"] > 0.1
+    assert loss(replace(output, any_boxes=exact), batch)["any_l1"] < 1e-6
+    assert loss(output, batch)["any_l1"] > 0.1
 
 
 def test_an_image_cut_in_two_counts_once() -> None:
     output = make_output(2)
     boxes = [torch.tensor([[0.1, 0.1, 0.3, 0.3]]), torch.tensor([[0.6, 0.6, 0.9, 0.9]])]
-    twice = replace(output, any_heat=output.any_heat[:1].repeat(2, 1))
-    once = replace(output, any_heat=output.any_heat[:1])
+    once = replace(output, any_heat=output.any_heat[:1], any_boxes=output.any_boxes[:1])
+    twice = replace(once, any_heat=once.any_heat.repeat(2, 1), any_boxes=once.any_boxes.repeat(2, 1, 1))
     both = make_batch(boxes, images=1)
     halves = replace(make_batch(boxes), image_boxes=both.image_boxes * 2, share=torch.tensor([0.25, 0.75]))
     loss = GroundingCriterion()
-    torch.testing.assert_close(loss(twice, halves)["any_heat"], loss(once, both)["any_heat"])
+    for part in ("any_heat", "any_l1", "any_giou"):
+        torch.testing.assert_close(loss(twice, halves)[part], loss(once, both)[part])
 
 
 def test_single_box_against_numpy() -> None:
@@ -111,10 +116,10 @@ def test_single_box_against_numpy() -> None:
     assert losses["heat"].item() == pytest.approx(total)
     any_total = focal(output.any_heat[0].detach().numpy(), gold, centre_token)
     assert losses["any_heat"].item() == pytest.approx(any_total)
-    token_l1, token_giou = iou_terms(output.token_boxes[0, centre_token].detach().numpy(), gold)
-    assert losses["token_l1"].item() == pytest.approx(token_l1)
-    assert losses["token_giou"].item() == pytest.approx(token_giou)
-    expected = score + total + any_total + 5 * (l1 + token_l1) + 2 * (giou + token_giou)
+    any_l1, any_giou = iou_terms(output.any_boxes[0, centre_token].detach().numpy(), gold)
+    assert losses["any_l1"].item() == pytest.approx(any_l1)
+    assert losses["any_giou"].item() == pytest.approx(any_giou)
+    expected = score + total + any_total + 5 * (l1 + any_l1) + 2 * (giou + any_giou)
     assert losses["loss"].item() == pytest.approx(expected)
 
 
@@ -122,7 +127,7 @@ def test_a_sentence_without_boxes_silences_every_query() -> None:
     output = make_output(2)
     losses = GroundingCriterion()(output, make_batch([torch.zeros(0, 4), torch.zeros(0, 4)]))
     losses["loss"].backward()
-    assert losses["l1"] == losses["giou"] == losses["token_l1"] == 0
+    assert losses["l1"] == losses["giou"] == losses["any_l1"] == 0
     assert output.logits.grad is not None
     assert (output.logits.grad > 0).all()
     assert output.heat.grad is not None
@@ -151,7 +156,7 @@ def test_the_loss_falls_to_nothing_on_a_perfect_answer() -> None:
         boxes=boxes,
         heat=base.heat.float(),
         any_heat=base.any_heat.float(),
-        token_boxes=base.token_boxes.float(),
+        any_boxes=base.any_boxes.float(),
     )
     losses = GroundingCriterion()(output, make_batch([gold]))
     assert losses["score"] < 1e-6

@@ -7,18 +7,19 @@ import torch
 from torch import Tensor
 
 from medvl.encoders import TinyConv, TinyText
-from tasks.grounding.layers import grid_centres
+from tasks.grounding.layers import Scorer, grid_centres
 from tasks.grounding.model import GroundingModel, GroundingOutput
 
 PHRASES = ["small nodule", "there is no pleural effusion on either side", "left", "band-like opacity at the base"]
 INDEX = torch.tensor([0, 0, 1, 2])
 
 
-def make_model(queries: int = 5, fusion: int = 1, seed: int = 0) -> GroundingModel:
+def make_model(queries: int = 5, fusion: int = 1, memory: int = 16, seed: int = 0) -> GroundingModel:
     torch.manual_seed(seed)
     model = GroundingModel(
         TinyConv(width=64, context=1), TinyText(width=32, depth=1, buckets=512),
-        width=32, heads=4, fusion_layers=fusion, decoder_layers=2, queries=queries, ff_ratio=2, dropout=0.0,
+        width=32, heads=4, fusion_layers=fusion, decoder_layers=2,
+        queries=queries, memory=memory, ff_ratio=2, dropout=0.0,
     )  # fmt: skip
     for parameter in model.parameters():  # away from the start, where heads answer the same everywhere
         parameter.data.add_(0.05 * torch.randn_like(parameter))
@@ -39,12 +40,14 @@ def test_shapes_and_ranges(fusion: int) -> None:
     assert output.logits.shape == (2, 4, 5)
     assert output.boxes.shape == (2, 4, 5, 4)
     assert output.grid == (6, 10)
-    assert output.heat.shape == output.token_mask.shape == (4, 60)
-    assert output.token_boxes.shape == (4, 60, 4)
-    for boxes in (output.boxes, output.token_boxes):
+    assert output.heat.shape == (4, 60)
+    assert output.any_heat.shape == (3, 60)
+    assert output.any_boxes.shape == (3, 60, 4)
+    for boxes in (output.boxes, output.any_boxes):
         assert (boxes > 0).all()
         assert (boxes < 1).all()
-    assert output.token_mask.sum(1).tolist() == [60, 60, 30, 20]
+    assert (output.heat > -1e4).sum(1).tolist() == [60, 60, 30, 20]
+    assert (output.any_heat > -1e4).sum(1).tolist() == [60, 30, 20]
 
 
 def test_at_the_start_boxes_lie_at_distinct_tokens_and_confidence_is_low() -> None:
@@ -54,7 +57,7 @@ def test_at_the_start_boxes_lie_at_distinct_tokens_and_confidence_is_low() -> No
     assert output.logits.sigmoid().max() < 0.2
     assert output.heat.sigmoid().max() < 0.1
     centres = grid_centres(output.grid, output.boxes.device)
-    for boxes, mask in zip(output.boxes[-1, ..., :2], output.token_mask, strict=True):
+    for boxes, mask in zip(output.boxes[-1, ..., :2], output.heat > -1e4, strict=True):
         nearest = torch.cdist(boxes, centres).argmin(1)
         assert nearest.unique().numel() == 8
         assert mask[nearest].all()
@@ -64,9 +67,10 @@ def test_padding_is_never_chosen_and_says_nothing() -> None:
     model = make_model(queries=20)  # as many as the smallest image has tokens
     images, valid = make_images()
     output = model(images, valid, PHRASES, INDEX)
-    assert (output.heat[~output.token_mask] == -1e4).all()
-    chosen = model._peaks(output.heat, output.grid)
-    assert output.token_mask.gather(1, chosen).all()
+    content = model.image_encoder(images, valid).mask[INDEX]
+    assert (output.heat[~content] == -1e4).all()
+    chosen, _ = model._choose(output.heat, output.grid)
+    assert content.gather(1, chosen).all()
     other = model(torch.where(valid[:, None], images, 0.7), valid, PHRASES, INDEX)
     torch.testing.assert_close(other.boxes, output.boxes)
     torch.testing.assert_close(other.logits, output.logits)
@@ -74,7 +78,9 @@ def test_padding_is_never_chosen_and_says_nothing() -> None:
 
 def test_peaks_come_before_their_neighbours() -> None:
     heat = torch.tensor([[0.0, 9, 8, 0, 0], [0, 7, 6, 0, 3]]).reshape(1, 10)
-    assert make_model(queries=3)._peaks(heat, (2, 5)).tolist() == [[1, 9, 2]]
+    peaks, best = make_model(queries=3, memory=4)._choose(heat, (2, 5))
+    assert peaks.tolist() == [[1, 9, 2]]
+    assert best.tolist() == [[1, 2, 6, 7]]
 
 
 def test_more_queries_than_tokens() -> None:
@@ -87,7 +93,6 @@ def assert_same(found: GroundingOutput, expected: GroundingOutput, rows: list[in
     torch.testing.assert_close(found.logits, expected.logits[:, rows], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.boxes, expected.boxes[:, rows], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.heat, expected.heat[rows], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found.token_boxes, expected.token_boxes[rows], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", [0, 1])
@@ -106,7 +111,7 @@ def test_image_and_sentence_both_matter() -> None:
     output = model(images[:2], None, [PHRASES[0], PHRASES[1], PHRASES[0]], torch.tensor([0, 0, 1]))
     assert not output.heat[0].allclose(output.heat[1], atol=1e-3)
     assert not output.heat[0].allclose(output.heat[2], atol=1e-3)
-    assert output.token_mask.all()
+    assert (output.heat > -1e4).all()
 
 
 def test_features_without_a_plane_are_refused() -> None:
@@ -117,12 +122,37 @@ def test_features_without_a_plane_are_refused() -> None:
             model.ground(dataclasses.replace(image, grid=grid), text, INDEX)
 
 
+def test_tokens_outside_the_memory_do_not_matter() -> None:
+    """With a memory as large as the image nothing is left out; with a small one only the best tokens are looked at."""
+    model, (images, valid) = make_model(fusion=0, memory=60), make_images()
+    whole = model(images, valid, PHRASES, INDEX)
+    model.memory = 1000
+    torch.testing.assert_close(model(images, valid, PHRASES, INDEX).boxes, whole.boxes)
+    model.memory = 8
+    few = model(images, valid, PHRASES, INDEX)
+    torch.testing.assert_close(few.heat, whole.heat)
+    assert not few.boxes.allclose(whole.boxes, atol=1e-4)
+
+
+def test_scores_are_additive_attention() -> None:
+    torch.manual_seed(0)
+    scorer, tokens, sentence = Scorer(8, 6, bias=-2.0), torch.randn(2, 5, 8), torch.randn(3, 8)
+    row = torch.tensor([0, 1, 1])
+    found = scorer.detect(tokens)
+    scores = scorer.score(found, row, sentence)
+    for p, b in enumerate(row.tolist()):
+        threshold, weight = scorer.threshold(sentence[p]), scorer.weight(sentence[p])
+        for n in range(5):
+            expected = sum(weight[r] * max(0.0, float(found[b, n, r] + threshold[r])) for r in range(6)) - 2.0
+            torch.testing.assert_close(scores[p, n], expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("fusion", [0, 1])
 def test_gradients_reach_every_parameter(fusion: int) -> None:
     model = make_model(fusion=fusion)
     output = model(*make_images(), PHRASES, INDEX)
-    total = output.logits.sum() + output.boxes.sum() + (output.heat * output.token_mask).sum()
-    (total + output.token_boxes.sum() + output.any_heat.sum()).backward()
+    total = output.logits.sum() + output.boxes.sum() + output.heat.sum()
+    (total + output.any_boxes.sum() + output.any_heat.sum()).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 

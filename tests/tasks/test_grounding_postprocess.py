@@ -24,9 +24,8 @@ def make_output(boxes_px: list[list[float]], logits: list[float], side: int = SI
         logits=torch.stack([-said, said]),
         boxes=torch.stack([torch.full_like(answer, 0.5), answer]),
         heat=heat,
-        token_boxes=torch.zeros(1, 4, 4),
-        token_mask=heat == 0,
         any_heat=heat,
+        any_boxes=torch.zeros(1, 4, 4),
         grid=(2, 2),
     )
 
