@@ -23,8 +23,10 @@ _ENLARGED = 0.03  # share by which the original's size may differ from the image
 _SHORTEST = 12.0  # shorter sides (pixels of the square) say too little about the scale
 _FINDINGS = ("anatomicalfinding", "disease", "tubesandlines", "device")
 _SIDES = ("x1", "y1", "x2", "y2")
+_FINE = tuple(f"original_{side}" for side in _SIDES)
 
 Graph = dict[str, Any]
+Pair = tuple[Box | None, Box | None]
 Remark = tuple[str, str]  # code and message of a problem
 
 
@@ -102,9 +104,10 @@ def regions_of(graph: Graph, size: tuple[int, int]) -> Regions:
         size: Height and width of the image on disk, which may be a smaller copy of the original.
     """
     found, objects = Regions(), _dicts(graph.get("objects"))
-    frame = _original(objects, size)
-    for entry in objects:
-        name, (box, fault) = cell(entry.get("bbox_name")), _box(entry, frame)
+    pairs = [_pair(entry) for entry in objects]
+    frame = _original(pairs, size)
+    for entry, pair in zip(objects, pairs, strict=True):
+        name, (box, fault) = cell(entry.get("bbox_name")), _box(pair, frame)
         if fault:
             found.remarks.setdefault(*fault)
         if not name or box is None:
@@ -120,10 +123,10 @@ def regions_of(graph: Graph, size: tuple[int, int]) -> Regions:
     return found
 
 
-def _box(entry: Graph, frame: tuple[float, float]) -> tuple[Box | None, Remark | None]:
+def _box(pair: Pair, frame: tuple[float, float]) -> tuple[Box | None, Remark | None]:
     """Return an object's box, clipped, and what is to say about it."""
     height, width = frame
-    fine, coarse = _sides(entry, "original_"), _sides(entry, "")
+    fine, coarse = pair
     if fine is not None:
         fine = (fine[0] / width, fine[1] / height, fine[2] / width, fine[3] / height)
     if coarse is not None:
@@ -141,11 +144,10 @@ def _box(entry: Graph, frame: tuple[float, float]) -> tuple[Box | None, Remark |
     return clipped, ("box-clipped", "a box reaches out of the image; cut off") if out > 1 else None
 
 
-def _original(objects: list[Graph], size: tuple[int, int]) -> tuple[float, float]:
+def _original(pairs: list[Pair], size: tuple[int, int]) -> tuple[float, float]:
     """Return height and width of the original image: those on disk, or larger ones of the same shape."""
     ratios = []
-    for entry in objects:
-        fine, coarse = _sides(entry, "original_"), _sides(entry, "")
+    for fine, coarse in pairs:
         if fine is not None and coarse is not None:
             lengths = [(fine[i + 2] - fine[i], coarse[i + 2] - coarse[i]) for i in (0, 1)]
             ratios += [long / short for long, short in lengths if short >= _SHORTEST and long > 0]
@@ -168,10 +170,15 @@ def _apart(one: Box, other: Box, frame: tuple[float, float]) -> float:
     return max(abs(a - b) * scale for a, b, scale in sides)
 
 
-def _sides(entry: Graph, prefix: str) -> Box | None:
-    box = (number(entry.get(f"{prefix}x1")), number(entry.get(f"{prefix}y1")),
-           number(entry.get(f"{prefix}x2")), number(entry.get(f"{prefix}y2")))  # fmt: skip
-    return None if any(side != side for side in box) else box
+def _pair(entry: Graph) -> Pair:
+    """Return an object's box in the original and in the square; None for one that it lacks."""
+    return _sides(entry, _FINE), _sides(entry, _SIDES)
+
+
+def _sides(entry: Graph, names: tuple[str, ...]) -> Box | None:
+    values: list[Any] = [entry.get(name) for name in names]
+    x1, y1, x2, y2 = values if all(type(value) is int for value in values) else map(number, values)
+    return None if x1 != x1 or y1 != y1 or x2 != x2 or y2 != y2 else (x1, y1, x2, y2)
 
 
 def _list(value: object) -> list[Any]:

@@ -13,7 +13,7 @@ __all__ = ["medvl"]
 def test_list_names_every_format(medvl: Run) -> None:
     status, out, _ = medvl("data list")
     assert status == 0
-    for name in ("padchest-gr", "ms-cxr", "table", "ms-cxr-0.1"):
+    for name in ("padchest-gr", "ms-cxr", "imagenome", "table", "ms-cxr-0.1"):
         assert name in out
 
 
@@ -58,3 +58,16 @@ def test_check_lists_what_is_wrong(medvl: Run, padchest_twin: Path) -> None:
     codes = {json.loads(line)["code"] for line in Path("bad/rows.jsonl").read_text().splitlines()}
     assert codes == {"image-unreadable", "image-missing"}
     assert medvl("data check padchest-gr twin --quarantine bad/rows.jsonl --no-decode")[0] in (0, 1)
+
+
+def test_a_guard_is_checked_and_lists_are_options(medvl: Run) -> None:
+    words = "data twin imagenome twin --studies 12 --seed 3 --size 64 --workers 1"
+    assert medvl(f"{words} --noise redundant,negated")[1].endswith("next: medvl data check imagenome twin\n")
+    avoid = "twin/silver_dataset/splits/images_to_avoid.csv"
+    train = "twin/silver_dataset/splits/train.csv"
+    status, out, _ = medvl(f"data check imagenome twin --no-decode --guard {avoid},{train}")
+    assert (status, "patient-held-out" in out) == (1, True)
+    status, out, _ = medvl(f"data check imagenome twin --no-decode --guard {avoid} --exclude {avoid},{avoid}")
+    assert (status, "patients-excluded" in out) == (0, True)
+    status, _, error = medvl("data check imagenome twin --guard nowhere.csv --no-decode")
+    assert (status, "the table does not exist" in error) == (2, True)
