@@ -15,6 +15,7 @@ from PIL import Image
 from datamodules.records import Box
 from datamodules.twins.dicom import write_dicom
 from datamodules.twins.folder import eight_bits
+from datamodules.twins.scanner import Appearance
 from datamodules.twins.studies import TwinStudy, make_study
 from datamodules.twins.writer import twin_writer, write_csv
 from medvl.io.workers import run_all
@@ -44,6 +45,7 @@ def write(
     *,
     size: int | None = None,
     mapping: bool = True,
+    appearance: Appearance = "plain",
 ) -> None:
     """Write a twin of the RSNA challenge: DICOM images, a table of boxes, one of classes, and RSNA's one of patients.
 
@@ -51,7 +53,8 @@ def write(
     px all the same. `mapping` adds the table that names NIH's patients; the challenge's archive lacks it.
     """
     (folder / "stage_2_train_images").mkdir()
-    jobs = [(str(folder / "stage_2_train_images"), index, seed, difficulty, size or _SIDE) for index in range(studies)]
+    images, side = str(folder / "stage_2_train_images"), size or _SIDE
+    jobs = [(images, index, seed, difficulty, side, appearance) for index in range(studies)]
     written = run_all(_write_study, jobs, workers, "writing studies")
     rows = [row for study in written for row in study.rows]
     kinds = [{"patientId": row["patientId"], "class": study.kind} for study in written for row in study.rows]
@@ -72,8 +75,8 @@ def image_id(index: int, seed: int) -> str:
     return str(UUID(hashlib.sha256(f"rsna/{seed}/{index}".encode()).hexdigest()[:32]))
 
 
-def _write_study(folder: str, index: int, seed: int, difficulty: float, side: int) -> _Written:
-    study, image = make_study(index, seed, difficulty, side), image_id(index, seed)
+def _write_study(folder: str, index: int, seed: int, difficulty: float, side: int, appearance: Appearance) -> _Written:
+    study, image = make_study(index, seed, difficulty, side, appearance), image_id(index, seed)
     rng = np.random.default_rng([seed & 0xFFFFFFFF, index, 3])
     # NIH made squares of its films by stretching them, which leaves boxes in shares of the image as they are.
     square = Image.fromarray(eight_bits(study.image)).resize((side, side), Image.Resampling.BILINEAR)

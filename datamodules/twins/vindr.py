@@ -13,6 +13,7 @@ import numpy as np
 from datamodules.records import Box
 from datamodules.twins.dicom import write_dicom
 from datamodules.twins.readers import redrawn
+from datamodules.twins.scanner import Appearance
 from datamodules.twins.studies import TwinStudy, make_study, study_plan
 from datamodules.twins.writer import twin_writer, write_csv
 from medvl.io.workers import run_all
@@ -69,6 +70,7 @@ def write(
     workers: int | None = None,
     *,
     size: int | None = None,
+    appearance: Appearance = "plain",
 ) -> None:
     """Write a twin of VinDr-CXR: `train` and `test` of DICOM images, `annotations` of two tables each.
 
@@ -80,7 +82,7 @@ def write(
         (folder / name).mkdir()
     tables = folder / "annotations"
     parts = ["test" if split == "test" else "train" for _, _, split in study_plan(studies, seed)]
-    jobs = [(str(folder / part), index, seed, difficulty, size) for index, part in enumerate(parts)]
+    jobs = [(str(folder / part), index, seed, difficulty, size, appearance) for index, part in enumerate(parts)]
     written = run_all(_write_study, jobs, workers, "writing studies")
     for part in ("train", "test"):
         mine = [study for study, other in zip(written, parts, strict=True) if other == part]
@@ -102,8 +104,10 @@ def image_id(index: int, seed: int) -> str:
     return hashlib.sha256(f"vindr/{seed}/{index}".encode()).hexdigest()[:32]
 
 
-def _write_study(folder: str, index: int, seed: int, difficulty: float, size: int | None) -> _Written:
-    study, image = make_study(index, seed, difficulty, size), image_id(index, seed)
+def _write_study(
+    folder: str, index: int, seed: int, difficulty: float, size: int | None, appearance: Appearance
+) -> _Written:
+    study, image = make_study(index, seed, difficulty, size, appearance), image_id(index, seed)
     rng = np.random.default_rng([seed & 0xFFFFFFFF, index, 2])
     inverted, spacing = bool(rng.random() < _INVERTED), float(_SPACINGS[int(rng.integers(len(_SPACINGS)))])
     path = Path(folder) / f"{image}.dicom"
