@@ -22,6 +22,7 @@ from medvl.cli.imports import guard_imports, import_families
 from medvl.cli.kept import config_of_run
 from medvl.cli.mistakes import explain, mistake_behind
 from medvl.cli.nulls import read_none_as_null
+from medvl.cli.progress import plain_lines
 from medvl.cli.quiet import quieten
 from medvl.cli.recording import (
     MetricsFile,
@@ -127,6 +128,7 @@ class MedvlCLI(LightningCLI):
         checkpointing = config.enable_checkpointing is not False and not config.fast_dev_run
         if checkpointing and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
             callbacks.append(default_checkpoint(self.folder, getattr(self.model, "monitor", ("val/loss", "min"))))
+        callbacks += plain_lines(config.enable_progress_bar, callbacks)
         plugins = as_list(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeCheckpointIO())

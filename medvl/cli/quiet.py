@@ -16,6 +16,7 @@ CHATTER: tuple[str, ...] = (
 CHATTER += ("Restoring states from", "Restored all states", "Loading `train_dataloader`", "Seed set to")
 CHATTER += ("`weights_only` was not set", "[rank:", "Initializing distributed", "-----")
 LOGGERS = (
+    "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.utilities.rank_zero",
     "lightning.fabric.utilities.rank_zero",
     "lightning.fabric.utilities.seed",

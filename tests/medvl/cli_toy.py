@@ -67,6 +67,7 @@ class ToyTask(LightningModule):
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
         self.log("val/score", -self.loss(batch), sync_dist=True)
+        self.log("score", -self.loss(batch), prog_bar=True, logger=False, sync_dist=True)
 
     def test_step(self, batch: list[Tensor], index: int) -> None:
         self.log("test/score", -self.loss(batch))
