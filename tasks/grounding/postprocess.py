@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +12,18 @@ from torch import Tensor
 
 from medvl.geometry import AxisTransform
 from tasks.grounding.boxes import to_xyxy
-from tasks.grounding.model import GroundingOutput
+
+
+class ScoredBoxes(Protocol):
+    """What every network of this task says of `P` sentences; one may say more, for its criterion."""
+
+    @property
+    def logits(self) -> Tensor:
+        """Confidence `(L, P, Q)`; of several layers the last is the answer."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """`(L, P, Q, 4)`, cxcywh in [0, 1] of the network input."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +57,11 @@ class Postprocess:
     threshold: float = 0.5
     fusion_iou: float | None = 0.5
 
-    def raw(self, output: GroundingOutput, index: Tensor, transforms: list[AxisTransform]) -> list[Detections]:
+    def raw(self, output: ScoredBoxes, index: Tensor, transforms: list[AxisTransform]) -> list[Detections]:
         """Return every query of every sentence, unfiltered, in original pixels, best first.
 
         Args:
-            output: The model's output for `P` sentences.
+            output: The network's answer for `P` sentences.
             index: `(P,)`, the image of each sentence.
             transforms: From original pixels to the network input, one per image.
         """

@@ -8,34 +8,27 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.batches import GroundingBatch
 from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.schedule import Schedule
 from tasks.grounding.criterion import GroundingCriterion
 from tasks.grounding.evaluation import Evaluation
-from tasks.grounding.model import GroundingModel, GroundingOutput
+from tasks.grounding.model import GroundingModel
 from tasks.grounding.optim import parameter_groups
-from tasks.grounding.postprocess import Postprocess
+from tasks.grounding.postprocess import Postprocess, ScoredBoxes
 from tasks.grounding.predictions import PredictionWriter, SentenceResult
 
 
-class GroundingTask(LightningModule):
-    """Generalised medical phrase grounding: an image and a sentence to zero, one or many scored boxes.
+class PhraseTask(LightningModule):
+    """Grounding with any network: training, evaluation and predictions around it.
 
     Args:
-        image_encoder: Any 2D image encoder.
-        text_encoder: Any text encoder.
-        width: Channels of fusion and decoder.
-        heads: Attention heads.
-        fusion_layers: Layers of image-sentence attention before tokens are scored; 0 is the fastest.
-        decoder_layers: Layers of the query decoder.
-        queries: The most boxes that one sentence can get.
-        memory: How many of the tokens that fit a sentence best its queries look at.
-        ff_ratio: Width of feed-forward blocks, in multiples of `width`.
-        dropout: Dropout in fusion and decoder.
-        criterion: The loss.
+        model: Called with images, valid pixels, phrases and the image of each phrase (see `GroundingModel.forward`);
+            answers with at least what `ScoredBoxes` names.
+        criterion: Called with that answer and the batch; returns `loss` and what else is to be logged. A part named
+            `unmatched` is the number of gold boxes that the network has no query for.
         postprocess: Threshold and fusion of the boxes shown.
         optimizer: Called with parameter groups.
         schedule: Learning rate over the run.
@@ -47,43 +40,31 @@ class GroundingTask(LightningModule):
 
     def __init__(
         self,
-        image_encoder: ImageEncoder,
-        text_encoder: TextEncoder,
-        width: int = 256,
-        heads: int = 8,
-        fusion_layers: int = 3,
-        decoder_layers: int = 3,
-        queries: int = 8,
-        memory: int = 64,
-        ff_ratio: int = 4,
-        dropout: float = 0.1,
-        criterion: GroundingCriterion | None = None,
+        model: nn.Module,
+        criterion: nn.Module,
         postprocess: Postprocess | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
         lr_scale: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.model = GroundingModel(
-            image_encoder, text_encoder, width, heads, fusion_layers, decoder_layers, queries, memory, ff_ratio, dropout
-        )
-        self.criterion = criterion or GroundingCriterion()
+        self.model, self.criterion = model, criterion
         self.postprocess = postprocess or Postprocess()
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
         self.val_evaluation = Evaluation(self.postprocess.threshold)
         self.test_evaluation = Evaluation(self.postprocess.threshold)
         self.unmatched = 0
 
-    def forward(self, batch: GroundingBatch) -> GroundingOutput:
+    def forward(self, batch: GroundingBatch) -> ScoredBoxes:
         """Ground every sentence of a batch."""
-        output: GroundingOutput = self.model(batch.images, batch.valid, batch.phrases, batch.image_index)
+        output: ScoredBoxes = self.model(batch.images, batch.valid, batch.phrases, batch.image_index)
         return output
 
-    def shared_step(self, batch: GroundingBatch, stage: str) -> tuple[GroundingOutput, dict[str, Tensor]]:
+    def shared_step(self, batch: GroundingBatch, stage: str) -> tuple[ScoredBoxes, dict[str, Tensor]]:
         """Return the output and the losses, logged under `stage`."""
         output = self(batch)
         losses = self.criterion(output, batch)
-        self._count_unmatched(losses.pop("unmatched"))
+        self._count_unmatched(losses.pop("unmatched", None))
         logged = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(
             logged,
@@ -140,7 +121,7 @@ class GroundingTask(LightningModule):
         scheduler = self.schedule(optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _results(self, batch: GroundingBatch, output: GroundingOutput) -> list[SentenceResult]:
+    def _results(self, batch: GroundingBatch, output: ScoredBoxes) -> list[SentenceResult]:
         raw = self.postprocess.raw(output, batch.image_index, batch.transforms)
         sizes = [batch.transforms[i].source for i in batch.image_index.tolist()]
         return [
@@ -154,9 +135,9 @@ class GroundingTask(LightningModule):
         self.log_dict(values, sync_dist=True)
         self.log("p@f1", values[f"{stage}/p_at_f1"], prog_bar=True, logger=False, sync_dist=True)
 
-    def _count_unmatched(self, unmatched: Tensor) -> None:
+    def _count_unmatched(self, unmatched: Tensor | None) -> None:
         """Count gold boxes beyond the number of queries, and say so once."""
-        if not int(unmatched):
+        if unmatched is None or not int(unmatched):
             return
         if not self.unmatched:
             warnings.warn(
@@ -165,3 +146,48 @@ class GroundingTask(LightningModule):
                 stacklevel=2,
             )
         self.unmatched += int(unmatched)
+
+
+class GroundingTask(PhraseTask):
+    """Generalised medical phrase grounding: an image and a sentence to zero, one or many scored boxes.
+
+    Args:
+        image_encoder: Any 2D image encoder.
+        text_encoder: Any text encoder.
+        width: Channels of fusion and decoder.
+        heads: Attention heads.
+        fusion_layers: Layers of image-sentence attention before tokens are scored; 0 is the fastest.
+        decoder_layers: Layers of the query decoder.
+        queries: The most boxes that one sentence can get.
+        memory: How many of the tokens that fit a sentence best its queries look at.
+        ff_ratio: Width of feed-forward blocks, in multiples of `width`.
+        dropout: Dropout in fusion and decoder.
+        criterion: The loss.
+        postprocess: Threshold and fusion of the boxes shown.
+        optimizer: Called with parameter groups.
+        schedule: Learning rate over the run.
+        lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{image_encoder: 0.1}`.
+    """
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        width: int = 256,
+        heads: int = 8,
+        fusion_layers: int = 3,
+        decoder_layers: int = 3,
+        queries: int = 8,
+        memory: int = 64,
+        ff_ratio: int = 4,
+        dropout: float = 0.1,
+        criterion: GroundingCriterion | None = None,
+        postprocess: Postprocess | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        schedule: Schedule | None = None,
+        lr_scale: dict[str, float] | None = None,
+    ) -> None:
+        model = GroundingModel(
+            image_encoder, text_encoder, width, heads, fusion_layers, decoder_layers, queries, memory, ff_ratio, dropout
+        )
+        super().__init__(model, criterion or GroundingCriterion(), postprocess, optimizer, schedule, lr_scale)
