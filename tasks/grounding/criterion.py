@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.batches import GroundingBatch
 from medvl.distributed import mean_over_ranks, world_size
-from tasks.grounding.boxes import paired_giou, to_cxcywh, to_xyxy
-from tasks.grounding.layers import grid_centres
+from tasks.grounding.boxes import paired_giou, paired_iou, to_cxcywh, to_xyxy
+from tasks.grounding.denoising import Denoising
+from tasks.grounding.layers import grid_centres, token_at
 from tasks.grounding.matcher import HungarianMatcher, Matches, Targets
 from tasks.grounding.model import GroundingOutput
 
@@ -28,6 +31,10 @@ class GroundingCriterion(nn.Module):
         any_heat: Weight of the same loss for the boxes of any sentence of the image, read before the sentence comes in:
             the image encoder learns what findings look like before it is clear which one a sentence means.
         matcher: Assignment of gold boxes to queries.
+        confidence: What a matched query's confidence learns: `match`, that it is 1; `iou`, the IoU of its box, so that
+            among boxes of one finding the best placed scores highest (as in VarifocalNet, arXiv 2008.13367). Scores are
+            lower then, and so is the threshold that fits them.
+        denoising: Train the decoder to put noisy gold boxes right as well; null for no such queries.
     """
 
     def __init__(
@@ -38,10 +45,19 @@ class GroundingCriterion(nn.Module):
         heat: float = 1.0,
         any_heat: float = 1.0,
         matcher: HungarianMatcher | None = None,
+        confidence: Literal["match", "iou"] = "match",
+        denoising: Denoising | None = None,
     ) -> None:
         super().__init__()
         self.score, self.l1, self.giou, self.heat, self.any_heat = score, l1, giou, heat, any_heat
         self.matcher = matcher or HungarianMatcher()
+        self.confidence, self.denoising = confidence, denoising
+
+    def starts(self, batch: GroundingBatch) -> Tensor | None:
+        """Return where the batch's denoising queries start, cxcywh `(P, K, 4)`; None without them or in evaluation."""
+        if self.denoising is None or not self.training:
+            return None
+        return self.denoising.starts(Targets.pack(batch.boxes, like=batch.images))
 
     def forward(self, output: GroundingOutput, batch: GroundingBatch) -> dict[str, Tensor]:
         """Return `loss` and its parts as scalars; a sentence without boxes trains every query to zero."""
@@ -54,8 +70,10 @@ class GroundingCriterion(nn.Module):
         # Padding has a constant logit: no gradient.
         parts["heat"] = _focal(output.heat, truth).sum() / gold
         parts |= self._proposals(output, batch.image_boxes, batch.share)
+        parts |= self._denoised(output, targets)
         loss = self.score * parts["score"] + self.heat * parts["heat"] + self.any_heat * parts["any_heat"]
-        loss = loss + self.l1 * (parts["l1"] + parts["any_l1"]) + self.giou * (parts["giou"] + parts["any_giou"])
+        for kind, weight in (("l1", self.l1), ("giou", self.giou)):
+            loss = loss + weight * sum(part for name, part in parts.items() if name.endswith(kind))
         return {"loss": loss, **parts, "unmatched": gold.new_tensor(float(matches.unmatched))}
 
     def _normaliser(self, own: Tensor) -> Tensor:
@@ -67,13 +85,23 @@ class GroundingCriterion(nn.Module):
     def _decoder(
         self, output: GroundingOutput, targets: Targets, matches: Matches, phrases: Tensor, gold: Tensor
     ) -> dict[str, Tensor]:
-        layers = output.logits.shape[0]
+        found = matches.layer, matches.phrase, matches.query
         truth = torch.zeros_like(output.logits)
-        truth[matches.layer, matches.phrase, matches.query] = 1.0
-        score = F.binary_cross_entropy_with_logits(output.logits, truth, reduction="sum") / (layers * phrases)
-        predicted = output.boxes[matches.layer, matches.phrase, matches.query]
-        l1, giou = _box_losses(predicted, targets.boxes[matches.gold])
-        return {"score": score, "l1": l1 / (layers * gold), "giou": giou / (layers * gold)}
+        truth[found] = 1.0
+        if self.confidence == "iou":
+            boxes = to_xyxy(output.boxes[found].detach())
+            truth[found] = paired_iou(boxes, targets.boxes[matches.gold])[0].to(truth)
+        score = F.binary_cross_entropy_with_logits(output.logits, truth, reduction="sum")
+        l1, giou = _matched(output.boxes, targets, matches, gold)
+        return {"score": score / (len(truth) * phrases), "l1": l1, "giou": giou}
+
+    def _denoised(self, output: GroundingOutput, targets: Targets) -> dict[str, Tensor]:
+        if output.denoised is None or self.denoising is None:
+            return {}
+        matches = self.denoising.matches(targets, len(output.denoised))
+        count = self._normaliser(output.denoised.new_tensor(len(matches.gold) / len(output.denoised)))
+        l1, giou = _matched(output.denoised, targets, matches, count)
+        return {"denoise_l1": l1, "denoise_giou": giou}
 
     def _proposals(self, output: GroundingOutput, image_boxes: list[Tensor], share: Tensor) -> dict[str, Tensor]:
         """Train the image tokens alone: a peak at the centre of every sentence's boxes, and that token's box.
@@ -97,6 +125,13 @@ def _focal(logits: Tensor, truth: Tensor) -> Tensor:
     return torch.where(truth >= 1, hit, miss)
 
 
+def _matched(boxes: Tensor, targets: Targets, matches: Matches, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return L1 and 1 - GIoU of matched boxes `(L, P, Q, 4)`, averaged over the layers, over `count` in each."""
+    predicted = boxes[matches.layer, matches.phrase, matches.query]
+    l1, giou = _box_losses(predicted, targets.boxes[matches.gold])
+    return l1 / (len(boxes) * count), giou / (len(boxes) * count)
+
+
 def _box_losses(predicted: Tensor, gold: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the summed L1 and 1 - GIoU of cxcywh predictions against xyxy gold boxes `(n, 4)`; 0 for none."""
     l1 = (predicted - to_cxcywh(gold)).abs().sum(-1)
@@ -106,14 +141,10 @@ def _box_losses(predicted: Tensor, gold: Tensor, weight: Tensor | None = None) -
 
 def _centre_map(heat: Tensor, grid: tuple[int, ...], targets: Targets) -> tuple[Tensor, Tensor]:
     """Return a bump per gold box, shaped like `heat` `(P, N)` and 1 at its centre, and the centre tokens `(G,)`."""
-    height, width = grid
-    centres = grid_centres(grid, heat.device)
-    gold = to_cxcywh(targets.boxes)
-    column = (gold[:, 0] * width).long().clamp(0, width - 1)
-    row = (gold[:, 1] * height).long().clamp(0, height - 1)
-    token = row * width + column
+    centres, gold = grid_centres(grid, heat.device), to_cxcywh(targets.boxes)
+    token = token_at(gold[:, :2], grid)
     # A sixth of the side: CenterNet's three sigmas reach the edge; never narrower than a third of a token.
-    sigma = (gold[:, 2:] / 6).clamp(min=0.33 / max(height, width))
+    sigma = (gold[:, 2:] / 6).clamp(min=0.33 / max(grid))
     offset = (centres[None] - centres[token][:, None]) / sigma[:, None]
     bump = torch.exp(-0.5 * offset.square().sum(-1)).to(heat.dtype)
     truth = torch.zeros_like(heat)

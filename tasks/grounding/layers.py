@@ -18,6 +18,13 @@ def grid_centres(grid: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=-1)
 
 
+def token_at(points: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Return the index of the token that holds each point `(..., 2)`, (x, y) in [0, 1]."""
+    height, width = grid
+    column = (points[..., 0] * width).long().clamp(0, width - 1)
+    return (points[..., 1] * height).long().clamp(0, height - 1) * width + column
+
+
 def sine_embedding(values: Tensor, width: int, temperature: float = 20.0) -> Tensor:
     """Embed coordinates in [0, 1]: `(..., n)` to `(..., n * width)` of sines and cosines."""
     frequencies = temperature ** (2 * torch.arange(width // 2, device=values.device) / width)
@@ -43,9 +50,9 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend from `(P, Q, C)` to `(P, N, C)`; `mask` `(P, N)` is True where a key may be seen."""
+        """Attend from `(P, Q, C)` to `(P, N, C)`; `mask` `(P, N)` or `(1, Q, N)` is True where a key may be seen."""
         q, k, v = self._split(self.query(query)), self._split(self.key(key)), self._split(self.value(value))
-        seen = None if mask is None else mask[:, None, None, :]
+        seen = None if mask is None else mask.view(len(mask), 1, -1, mask.shape[-1])
         drop = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=drop)
         merged: Tensor = self.out(out.transpose(1, 2).flatten(2))
@@ -158,14 +165,36 @@ class DecoderLayer(nn.Module):
         image_mask: Tensor,
         text: Tensor,
         text_mask: Tensor,
+        among: Tensor | None = None,
     ) -> Tensor:
-        """Update the queries `(P, Q, C)`, whose boxes are embedded in `place` `(P, Q, C)`."""
+        """Update the queries `(P, Q, C)`, whose boxes are embedded in `place` `(P, Q, C)`.
+
+        `among` `(1, Q, Q)` is True where one query may see another; None: everywhere.
+        """
         own = self.norm_self(queries)
-        queries = queries + self.among(own + place, own + place, own)
+        queries = queries + self.among(own + place, own + place, own, among)
         queries = queries + self.to_image(self.norm_image(queries) + place, image + position, image, image_mask)
         queries = queries + self.to_text(self.norm_text(queries), text, text, text_mask)
         updated: Tensor = queries + self.ff(queries)
         return updated
+
+
+class LearnedQueries(nn.Module):
+    """Queries that start at the same content and boxes for every image and sentence (DAB-DETR, arXiv 2201.12329).
+
+    Args:
+        count: Their number.
+        width: Channels.
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.content = nn.Parameter(torch.randn(count, width))
+        self.place = nn.Parameter(torch.randn(count, 4))
+
+    def forward(self, sentences: int) -> tuple[Tensor, Tensor]:
+        """Return content `(P, Q, C)` and boxes `(P, Q, 4)`, cxcywh, for `P` sentences."""
+        return self.content.expand(sentences, -1, -1), self.place.sigmoid().expand(sentences, -1, -1)
 
 
 class Head(nn.Module):

@@ -11,7 +11,16 @@ from torch.nn import functional as F
 
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from tasks.grounding.boxes import inverse_sigmoid
-from tasks.grounding.layers import DecoderLayer, FusionLayer, Head, Scorer, grid_centres, sine_embedding
+from tasks.grounding.layers import (
+    DecoderLayer,
+    FusionLayer,
+    Head,
+    LearnedQueries,
+    Scorer,
+    grid_centres,
+    sine_embedding,
+    token_at,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,7 @@ class GroundingOutput:
         any_heat: Logit of every image token to be the centre of a box of *any* sentence `(B, N)`.
         any_boxes: The box that every image token proposes, cxcywh `(B, N, 4)`.
         grid: `(H, W)` of the tokens.
+        denoised: Where further queries went that started at given boxes, cxcywh `(L, P, K, 4)`; None without any.
     """
 
     logits: Tensor
@@ -33,6 +43,7 @@ class GroundingOutput:
     any_heat: Tensor
     any_boxes: Tensor
     grid: tuple[int, ...]
+    denoised: Tensor | None = None
 
 
 class GroundingModel(nn.Module):
@@ -55,6 +66,7 @@ class GroundingModel(nn.Module):
         memory: How many of the best tokens the queries look at; all when the image has no more.
         ff_ratio: Width of the feed-forward blocks, in multiples of `width`.
         dropout: Dropout in fusion and decoder.
+        learned_queries: Start the queries at learnt content and boxes in place of the best tokens and their proposals.
     """
 
     def __init__(
@@ -69,6 +81,7 @@ class GroundingModel(nn.Module):
         memory: int = 64,
         ff_ratio: int = 4,
         dropout: float = 0.1,
+        learned_queries: bool = False,
     ) -> None:
         super().__init__()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
@@ -83,12 +96,20 @@ class GroundingModel(nn.Module):
         self.token_norm = nn.LayerNorm(width)
         self.text_norm = nn.LayerNorm(width)
         self.decoder = nn.ModuleList(DecoderLayer(width, heads, ff_ratio, dropout) for _ in range(decoder_layers))
+        self.learned = LearnedQueries(queries, width) if learned_queries else None
         self.query_norm = nn.LayerNorm(width)
         self.place = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
         self.score_heads = nn.ModuleList(Head(width, [_logit(0.1)]) for _ in range(decoder_layers))
         self.box_heads = nn.ModuleList(Head(width, [0, 0, 0, 0]) for _ in range(decoder_layers))
 
-    def forward(self, images: Tensor, valid: Tensor | None, phrases: list[str], image_index: Tensor) -> GroundingOutput:
+    def forward(
+        self,
+        images: Tensor,
+        valid: Tensor | None,
+        phrases: list[str],
+        image_index: Tensor,
+        starts: Tensor | None = None,
+    ) -> GroundingOutput:
         """Ground `P` sentences in `B` images.
 
         Args:
@@ -96,11 +117,14 @@ class GroundingModel(nn.Module):
             valid: `(B, H, W)` bool, or None when nothing is padding.
             phrases: `P` sentences.
             image_index: `(P,)`, the image each sentence speaks of.
+            starts: Boxes that further queries start from, cxcywh `(P, K, 4)`; they change no other answer.
         """
         image = self.image_encoder(images, valid)
-        return self.ground(image, self.text_encoder(phrases), image_index)
+        return self.ground(image, self.text_encoder(phrases), image_index, starts)
 
-    def ground(self, image: Features, text: Features, image_index: Tensor) -> GroundingOutput:
+    def ground(
+        self, image: Features, text: Features, image_index: Tensor, starts: Tensor | None = None
+    ) -> GroundingOutput:
         """Ground encoded sentences in encoded images: the part that is done once per pair."""
         if image.grid is None or len(image.grid) != 2:
             raise ValueError(f"grounding needs a 2D token grid, got {image.grid}")
@@ -116,13 +140,18 @@ class GroundingModel(nn.Module):
         found = self.scorer.detect(tokens)
         heat = self.scorer.score(found, row, sentence).masked_fill(~mask, -1e4)
         peaks, best = self._choose(heat.detach(), image.grid)
-        chosen = torch.cat([peaks, best], dim=1)
+        starts = any_boxes.new_zeros(len(heat), 0, 4) if starts is None else starts
+        chosen = torch.cat([peaks, token_at(starts[..., :2], image.grid), best], dim=1)
         seen = self.token_norm(_take(tokens, row, chosen) + self.scorer.read(_take(found, row, chosen), sentence))
-        queries, memory = seen.split([peaks.shape[1], best.shape[1]], dim=1)
-        start = _take(any_boxes.detach(), image_index, peaks)
-        context = (memory, position[best], mask.gather(1, best), self.text_norm(words), text.mask)
-        logits, boxes = self._decode(queries, start, *context)
-        return GroundingOutput(logits, boxes, heat, any_heat, any_boxes, image.grid)
+        queries, extra, memory = seen.split([peaks.shape[1], starts.shape[1], best.shape[1]], dim=1)
+        places = _take(any_boxes.detach(), image_index, peaks)
+        if self.learned is not None:
+            queries, places = self.learned(len(heat))
+        own, among = queries.shape[1], _apart(queries, extra)
+        context = (memory, position[best], mask.gather(1, best), self.text_norm(words), text.mask, among)
+        logits, boxes = self._decode(torch.cat([queries, extra], 1), torch.cat([places, starts], 1), *context)
+        denoised = None if among is None else boxes[:, :, own:]
+        return GroundingOutput(logits[..., :own], boxes[:, :, :own], heat, any_heat, any_boxes, image.grid, denoised)
 
     def _propose(self, tokens: Tensor, mask: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         """Return, for every token, the logit of being a box centre `(B, N)` and its box `(B, N, 4)`."""
@@ -140,12 +169,12 @@ class GroundingModel(nn.Module):
 
     def _decode(
         self, queries: Tensor, reference: Tensor, memory: Tensor, position: Tensor, mask: Tensor, words: Tensor,
-        word_mask: Tensor,
+        word_mask: Tensor, among: Tensor | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         all_logits, all_boxes = [], []
         for layer, score_head, box_head in zip(self.decoder, self.score_heads, self.box_heads, strict=True):
             place = self.place(sine_embedding(reference, self.width // 2))
-            queries = layer(queries, place, memory, position, mask, words, word_mask)
+            queries = layer(queries, place, memory, position, mask, words, word_mask, among)
             normed = self.query_norm(queries)
             boxes = (inverse_sigmoid(reference) + box_head(normed)).sigmoid()
             all_logits.append(score_head(normed).squeeze(-1))
@@ -158,6 +187,15 @@ def _take(values: Tensor, row: Tensor, token: Tensor) -> Tensor:
     """Return `values[row[p], token[p, k]]` as `(P, K, C)` from `(B, N, C)`."""
     flat = (row[:, None] * values.shape[1] + token).flatten()
     return values.flatten(0, 1).index_select(0, flat).view(*token.shape, -1)
+
+
+def _apart(queries: Tensor, extra: Tensor) -> Tensor | None:
+    """Return who sees whom `(1, Q, Q)` where `extra` queries see only themselves; None where all see each other."""
+    if not extra.shape[1]:
+        return None
+    among = torch.eye(queries.shape[1] + extra.shape[1], dtype=torch.bool, device=queries.device)
+    among[: queries.shape[1], : queries.shape[1]] = True
+    return among[None]
 
 
 def _logit(p: float) -> float:
