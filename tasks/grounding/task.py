@@ -15,7 +15,7 @@ from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.schedule import Schedule
 from tasks.grounding.criterion import GroundingCriterion
 from tasks.grounding.evaluation import Evaluation
-from tasks.grounding.model import GroundingModel
+from tasks.grounding.model import GroundingModel, GroundingOutput
 from tasks.grounding.optim import parameter_groups
 from tasks.grounding.postprocess import Postprocess, ScoredBoxes
 from tasks.grounding.predictions import PredictionWriter, SentenceResult
@@ -162,12 +162,16 @@ class GroundingTask(PhraseTask):
         memory: How many of the tokens that fit a sentence best its queries look at.
         ff_ratio: Width of feed-forward blocks, in multiples of `width`.
         dropout: Dropout in fusion and decoder.
+        learned_queries: Start the queries at learnt content and boxes in place of the best tokens and their proposals.
         criterion: The loss.
         postprocess: Threshold and fusion of the boxes shown.
         optimizer: Called with parameter groups.
         schedule: Learning rate over the run.
         lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{image_encoder: 0.1}`.
     """
+
+    model: GroundingModel
+    criterion: GroundingCriterion
 
     def __init__(
         self,
@@ -181,13 +185,19 @@ class GroundingTask(PhraseTask):
         memory: int = 64,
         ff_ratio: int = 4,
         dropout: float = 0.1,
+        learned_queries: bool = False,
         criterion: GroundingCriterion | None = None,
         postprocess: Postprocess | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
         lr_scale: dict[str, float] | None = None,
     ) -> None:
-        model = GroundingModel(
-            image_encoder, text_encoder, width, heads, fusion_layers, decoder_layers, queries, memory, ff_ratio, dropout
-        )
+        sizes = (width, heads, fusion_layers, decoder_layers, queries, memory, ff_ratio, dropout)
+        model = GroundingModel(image_encoder, text_encoder, *sizes, learned_queries=learned_queries)
         super().__init__(model, criterion or GroundingCriterion(), postprocess, optimizer, schedule, lr_scale)
+
+    def forward(self, batch: GroundingBatch) -> GroundingOutput:
+        """Ground every sentence of a batch; in training, from the starts that the criterion asks for as well."""
+        starts = self.criterion.starts(batch)
+        output: GroundingOutput = self.model(batch.images, batch.valid, batch.phrases, batch.image_index, starts)
+        return output
