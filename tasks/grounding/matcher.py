@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-
-from tasks.grounding.boxes import paired_giou, to_cxcywh, to_xyxy
 
 
 @dataclass(frozen=True)
@@ -74,44 +74,45 @@ class HungarianMatcher:
             boxes: `(L, P, Q, 4)` cxcywh in [0, 1].
             targets: Gold boxes of the `P` phrases.
         """
-        cost = self.cost(logits, boxes, targets)
-        rows, queries, unmatched = _assign(cost, targets.counts)
-        layers = cost.shape[0]
-        layer = torch.arange(layers).repeat_interleave(len(rows) // layers if layers else 0)
-        device = boxes.device
-        gold = rows.to(device)
-        return Matches(layer.to(device), targets.phrase[gold], queries.to(device), gold, unmatched)
+        best = _assign(self.cost(logits, boxes, targets).numpy(), targets.counts)
+        layers, rows = np.nonzero(best >= 0)  # a phrase with more boxes than queries leaves some unmatched
+        found = torch.from_numpy(np.stack([layers, rows, best[layers, rows]])).to(boxes.device)
+        unmatched = sum(max(count - logits.shape[2], 0) for count in targets.counts)
+        return Matches(found[0], targets.phrase[found[1]], found[2], found[1], unmatched)
 
     def cost(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
-        """Return the cost `(L, G, Q)` of every gold box with every query of its phrase, finite throughout."""
-        predicted = boxes[:, targets.phrase].float()
-        gold = targets.boxes.float()[None, :, None].expand_as(predicted)
-        cost = -self.score * logits[:, targets.phrase].float().sigmoid()
-        cost = cost + self.l1 * (predicted - to_cxcywh(gold)).abs().sum(-1)
-        cost = cost - self.giou * paired_giou(to_xyxy(predicted), gold)
+        """Return the cost `(L, G, Q)` of every gold box with every query of its phrase, finite throughout, on the CPU.
+
+        Coordinates go as planes `(L, G, Q)`, which is several times faster than reducing over a last axis of four.
+        """
+        own = boxes.permute(3, 0, 1, 2).float().index_select(2, targets.phrase)
+        gold = targets.boxes.float().t()[:, None, :, None]
+        size, gold_size = own[2:], gold[2:] - gold[:2]
+        low, high, gold_low, gold_high = own[:2] - size / 2, own[:2] + size / 2, gold[:2], gold[2:]
+        l1 = (own - torch.cat([(gold_low + gold_high) / 2, gold_size])).abs().sum(0)
+        shared = (torch.minimum(high, gold_high) - torch.maximum(low, gold_low)).clamp(min=0).prod(0)
+        hull = (torch.maximum(high, gold_high) - torch.minimum(low, gold_low)).clamp(min=0).prod(0)
+        union = size.clamp(min=0).prod(0) + gold_size.clamp(min=0).prod(0) - shared
+        giou = shared / union.clamp(min=1e-9) - (hull - union) / hull.clamp(min=1e-9)
+        score = logits.float().sigmoid().index_select(1, targets.phrase)
+        cost = self.l1 * l1 - self.score * score - self.giou * giou
         return torch.nan_to_num(cost, nan=1e4, posinf=1e4, neginf=-1e4).cpu()
 
 
-def _assign(cost: Tensor, counts: list[int]) -> tuple[Tensor, Tensor, int]:
-    """Solve every (layer, phrase) block; single-box phrases, the bulk of any data set, need no solver."""
-    layers, total, queries = cost.shape
-    best = cost.argmin(-1)
-    keep = torch.ones(total, dtype=torch.bool)
-    start = 0
-    blocks = cost.numpy()
-    for count in counts:
-        if count > 1:
-            for layer in range(layers):
-                rows, columns = linear_sum_assignment(blocks[layer, start : start + count])
-                best[layer, start : start + count] = -1
-                best[layer, start + torch.from_numpy(rows)] = torch.from_numpy(columns)
-        if count > queries:
-            keep[start : start + count] = False
-        start += count
-    if bool(keep.all()):
-        rows = torch.arange(total).repeat(layers)
-        return rows, best.flatten(), 0
-    # A phrase with more boxes than queries leaves some unmatched, the same number in each layer.
-    matched = best >= 0
-    rows = torch.arange(total).expand(layers, total)[matched]
-    return rows, best[matched], total - int(matched[0].sum())
+def _assign(cost: NDArray[np.float32], counts: list[int]) -> NDArray[np.int64]:
+    """Return the query `(L, G)` of every gold box, -1 for none; the cheapest sum for each (layer, phrase) block.
+
+    Where the cheapest queries of a phrase's boxes differ, they are that: only the other blocks need the solver.
+    """
+    layers, _, queries = cost.shape
+    best: NDArray[np.int64] = cost.argmin(-1)
+    phrase = np.repeat(np.arange(len(counts)), counts)
+    slot = (np.arange(layers)[:, None] * len(counts) + phrase) * queries + best
+    wanted = np.bincount(slot.ravel(), minlength=layers * len(counts) * queries).reshape(layers, len(counts), queries)
+    stops = np.cumsum(counts)
+    for layer, row in np.argwhere(wanted.max(-1, initial=0) > 1).tolist():
+        block = slice(stops[row] - counts[row], stops[row])
+        rows, columns = linear_sum_assignment(cost[layer, block])
+        best[layer, block] = -1
+        best[layer, block][rows] = columns
+    return best

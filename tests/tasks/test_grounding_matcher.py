@@ -58,6 +58,16 @@ def test_equals_scipy_phrase_by_phrase(seed: int) -> None:
     assert found.unmatched == 0
 
 
+def test_boxes_that_want_the_same_query_share_out_the_cheapest_way() -> None:
+    gold = [torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.12, 0.1, 0.32, 0.3]])]
+    boxes = to_cxcywh(torch.tensor([[0.11, 0.1, 0.31, 0.3], [0.1, 0.6, 0.3, 0.9], [0.13, 0.1, 0.4, 0.3]]))[None, None]
+    matcher, targets = HungarianMatcher(), Targets.pack(gold, like=boxes)
+    cost = matcher.cost(torch.zeros(1, 1, 3), boxes, targets)[0]
+    assert cost.argmin(-1).tolist() == [0, 0]
+    found = matcher(torch.zeros(1, 1, 3), boxes, targets)
+    assert (found.gold.tolist(), found.query.tolist()) == ([0, 1], [0, 2])
+
+
 def test_more_boxes_than_queries_are_counted() -> None:
     generator = torch.Generator().manual_seed(0)
     gold = [random_boxes(generator, 5), random_boxes(generator, 1), random_boxes(generator, 0)]
