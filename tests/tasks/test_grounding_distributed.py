@@ -18,7 +18,8 @@ from datamodules.records import PhraseRecord
 from datamodules.sources import PadChestGR
 from medvl.encoders import TinyConv, TinyText
 from medvl.geometry import AxisTransform
-from tasks.grounding import GroundingTask
+from tasks.grounding import GroundingCriterion, GroundingTask
+from tasks.grounding.denoising import Denoising
 
 REPO, SIDE = Path(__file__).parents[2], 48
 BOX = [[0.2, 0.3, 0.5, 0.6]]
@@ -59,6 +60,7 @@ def make_task() -> GroundingTask:
     task = GroundingTask(
         TinyConv(width=64, context=1), TinyText(width=32, depth=1, buckets=512),
         width=32, heads=2, fusion_layers=1, decoder_layers=2, queries=3, ff_ratio=2, dropout=0.0,
+        criterion=GroundingCriterion(denoising=Denoising(queries=2, noise=0.0)),  # noise would differ between ranks
     ).double()  # fmt: skip
     for parameter in task.parameters():  # heads that start at zero let no gradient through to what is below them
         parameter.data.add_(0.02 * torch.randn_like(parameter))
