@@ -60,9 +60,8 @@ def _row(counts: list[int], layers: int, rng: np.random.Generator) -> dict[str, 
     for phrase, own in enumerate(gold):  # as of a trained model: every tenth query lies about a gold box
         if len(own):
             near = to_cxcywh(own)[rng.integers(len(own), size=QUERIES // 10)]
-            boxes[:, phrase, ::10] = near + torch.from_numpy(
-                rng.normal(0, 0.02, (layers, QUERIES // 10, 4)).astype(np.float32)
-            )
+            noise = rng.normal(0, 0.02, (layers, QUERIES // 10, 4)).astype(np.float32)
+            boxes[:, phrase, ::10] = (near + torch.from_numpy(noise)).clamp(min=0.01)  # DETR's takes no inverted boxes
     logits = torch.from_numpy(rng.standard_normal((layers, PHRASES, QUERIES), dtype=np.float32))
     ours, theirs = _ours(logits, boxes, gold), _theirs(logits, boxes, gold)
     _assert_equal(ours(), theirs(), logits, boxes, gold)
