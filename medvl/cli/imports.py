@@ -10,6 +10,7 @@ from importlib import import_module
 from jsonargparse import set_parsing_settings
 
 ALLOWED = (
+    "medvl.averaging",
     "medvl.encoders",
     "medvl.losses",
     "medvl.metrics",
@@ -59,4 +60,5 @@ def import_families() -> None:
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if info.name != "datamodules.twins":
                 import_module(info.name)
-    import_module("medvl.encoders")
+    for name in ("medvl.averaging", "medvl.encoders"):
+        import_module(name)

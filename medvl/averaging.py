@@ -1,0 +1,36 @@
+"""An exponential moving average of the weights, which is what is validated, kept as `best` and used afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
+
+
+class MovingAverage(EMAWeightAveraging):
+    """Lightning's moving average, with three things settled.
+
+    It lives on the device that trains: Lightning makes it before the model gets there, and each step would copy all
+    weights to the CPU. Buffers are copied, not averaged: whole numbers among them would be truncated. Nothing is said
+    where a checkpoint is only used: its `state_dict` holds the average, so that needs no callback.
+
+    A checkpoint holds the weights in training beside the average, so that a run goes on as it was.
+
+    Args:
+        decay: Share of the average that a step keeps; about `1 / (1 - decay)` steps are averaged.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        super().__init__(use_buffers=False, decay=decay)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average, where the model will be."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the average of a run that goes on."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
