@@ -1,8 +1,9 @@
 """Generalised medical phrase grounding: an image and a sentence to zero, one or many scored boxes."""
 
+from tasks.grounding.baselines import DenseTask, OneBoxTask
 from tasks.grounding.criterion import GroundingCriterion
 from tasks.grounding.matcher import HungarianMatcher
 from tasks.grounding.postprocess import Postprocess
 from tasks.grounding.task import GroundingTask
 
-__all__ = ["GroundingCriterion", "GroundingTask", "HungarianMatcher", "Postprocess"]
+__all__ = ["DenseTask", "GroundingCriterion", "GroundingTask", "HungarianMatcher", "OneBoxTask", "Postprocess"]
