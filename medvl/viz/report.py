@@ -17,6 +17,7 @@ import torch
 
 from medvl.io.atomic import write_text
 from medvl.outputs import PhrasePrediction, facts_of, read_predictions
+from medvl.viz.calibration import calibration_chart
 from medvl.viz.cases import cases, samples
 from medvl.viz.chart import Line, line_chart
 from medvl.viz.page import escape, facts, folded, page, section, table
@@ -49,8 +50,8 @@ def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run folder, from what lies there.
 
     Reads `metrics.jsonl` (one JSON object per log call: `step`, `epoch`, `stage` and metrics), `fit.yaml`, `data.json`
-    (facts about the data of the fit, name to value), `predictions/test.jsonl` (see `medvl.outputs`) or else
-    `predictions/predictions.jsonl`, and the facts about their data; each may be missing.
+    (facts about the data of the fit, name to value), `calibration.json`, `predictions/test.jsonl` (see
+    `medvl.outputs`) or else `predictions/predictions.jsonl`, and the facts about their data; each may be missing.
 
     Args:
         run_dir: The run folder, `<task>/<name>/<time>`.
@@ -71,7 +72,9 @@ def write_report(run_dir: Path) -> Path:
     body = [_header(task, name, run_dir), _tiles(scores)]
     if scores.predictions:
         body.append(section("Test metrics", scores.table(), folded("What the metrics mean", _terms())))
-    body.append(section("Training", _curves(series, scores), _logged(series)))
+    body.append(
+        section("Training", _curves(series, scores, calibration_chart(run_dir / "calibration.json")), _logged(series))
+    )
     if scores.predictions:
         body.append(cases(scores))
     else:
@@ -128,7 +131,7 @@ def _series(path: Path) -> Series:
     return dict(series)
 
 
-def _curves(series: Series, scores: Scores) -> str:
+def _curves(series: Series, scores: Scores, calibration: str) -> str:
     losses = [Line(name, *series[name]) for name in ("train/loss", "val/loss") if name in series]
     metrics = [f"val/{name}" for name in _FIRST if f"val/{name}" in series]
     metrics = metrics or sorted(name for name in series if name.startswith("val/") and "loss" not in name)[:6]
@@ -138,6 +141,7 @@ def _curves(series: Series, scores: Scores) -> str:
         line_chart("Loss", losses, "step"),
         line_chart("Validation metrics", lines, "step", unit),
         scores.sweep(),
+        calibration,
     ]
     return f'<div class="pair">{"".join(charts)}</div>' if any(charts) else ""
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from ensemble_boxes import weighted_boxes_fusion
 from torch import Tensor
 
+from medvl.errors import ConfigError
 from medvl.geometry import AxisTransform
 from tasks.grounding.boxes import to_xyxy
+
+Calibrated = Literal["calibrated"]
+PROVISIONAL = 0.5  # threshold and fusion IoU of a model that has not been calibrated
 
 
 class ScoredBoxes(Protocol):
@@ -49,13 +54,34 @@ class Postprocess:
     """Maps boxes back to the original image and fuses those that show the same thing.
 
     Args:
-        threshold: A box is kept when its score is greater.
+        threshold: A box is kept when its score is greater. `calibrated`: as chosen on the validation data and stored in
+            the checkpoint (see `calibrate`), 0.5 before that.
         fusion_iou: Kept boxes that overlap more are fused into their score-weighted mean (weighted boxes fusion, arXiv
-            1910.13302); None fuses nothing.
+            1910.13302); null fuses nothing. `calibrated`: as for the threshold.
+        n_acc_floor: Share of sentences without a box for which calibration must keep silence.
     """
 
-    threshold: float = 0.5
-    fusion_iou: float | None = 0.5
+    threshold: float | Calibrated = "calibrated"
+    fusion_iou: float | Calibrated | None = "calibrated"
+    n_acc_floor: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.n_acc_floor <= 1:
+            raise ConfigError(
+                f"n_acc_floor is {self.n_acc_floor:g}", where="model.postprocess", hint="expected a share, 0 to 1"
+            )
+
+    def using(self, calibration: Mapping[str, Any] | None) -> Postprocess:
+        """Return this with the numbers of a calibration, or provisional ones, in place of `calibrated`."""
+        chosen = calibration or {"threshold": PROVISIONAL, "fusion_iou": PROVISIONAL}
+        threshold = chosen["threshold"] if self.threshold == "calibrated" else self.threshold
+        fusion_iou = chosen["fusion_iou"] if self.fusion_iou == "calibrated" else self.fusion_iou
+        return replace(self, threshold=threshold, fusion_iou=fusion_iou)
+
+    @property
+    def least_score(self) -> float:
+        """The threshold as a number."""
+        return PROVISIONAL if self.threshold == "calibrated" else self.threshold
 
     def raw(self, output: ScoredBoxes, index: Tensor, transforms: list[AxisTransform]) -> list[Detections]:
         """Return every query of every sentence, unfiltered, in original pixels, best first.
@@ -71,10 +97,11 @@ class Postprocess:
 
     def keep(self, found: Detections) -> Detections:
         """Return what is shown to the user: boxes above the threshold, fused."""
-        kept = found.above(self.threshold)
-        if self.fusion_iou is None or len(kept.scores) < 2:
+        kept = found.above(self.least_score)
+        fusion_iou = PROVISIONAL if self.fusion_iou == "calibrated" else self.fusion_iou
+        if fusion_iou is None or len(kept.scores) < 2:
             return kept
-        return _fuse(kept, self.fusion_iou)
+        return _fuse(kept, fusion_iou)
 
 
 def _to_pixels(boxes: Tensor, scores: Tensor, transform: AxisTransform) -> Detections:

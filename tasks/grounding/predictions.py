@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,7 +27,9 @@ from medvl.outputs import (
     write_predictions,
 )
 from medvl.viz.overlay import draw_predictions
-from tasks.grounding.postprocess import Detections
+from tasks.grounding.postprocess import Detections, Postprocess
+
+GROUPS = ("sex", "age", "view", "scanner")
 
 
 def kind_of(record: PhraseRecord) -> str:
@@ -73,13 +75,9 @@ class PredictionWriter(Callback):
     Beside each lies what is known of its data, as `.data.json`; what was there of other data goes to a folder
     of its own.
     Patients appear under an id salted anew each time, so that it names nobody.
-
-    Args:
-        threshold: Score above which a box was kept.
     """
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
+    def __init__(self) -> None:
         self.results: list[SentenceResult] = []
 
     def on_test_batch_end(
@@ -108,13 +106,13 @@ class PredictionWriter(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write `test.jsonl`."""
-        predictions = self._collect(trainer)
+        predictions = self._collect(trainer, pl_module)
         if rank() == 0:
             write_predictions(_place(trainer, "test.jsonl", "test"), predictions)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write `predictions.jsonl`, the COCO files and pictures of some."""
-        predictions = self._collect(trainer)
+        predictions = self._collect(trainer, pl_module)
         if rank() == 0:
             split = trainer.datamodule.predict_split  # type: ignore[attr-defined]
             path = _place(trainer, "predictions.jsonl", split, COCO_RESULTS, COCO_IMAGES, "overlays")
@@ -122,7 +120,7 @@ class PredictionWriter(Callback):
             write_coco(path.parent, predictions)
             draw_predictions(path, path.parent / "overlays")
 
-    def _collect(self, trainer: Trainer) -> list[PhrasePrediction]:
+    def _collect(self, trainer: Trainer, pl_module: LightningModule) -> list[PhrasePrediction]:
         """Return the predictions of all ranks, in the order of the source."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         order = {_key(record): place for place, record in enumerate(data.records("all"))}
@@ -130,7 +128,8 @@ class PredictionWriter(Callback):
         self.results = []
         root, salt = str(Path(data.root).resolve()), secrets.token_bytes(16)
         annotated = any(record.boxes for record in data.records("all"))
-        return [_prediction(result, root, salt, self.threshold, annotated) for result in results]
+        threshold = cast(Postprocess, pl_module.postprocess).least_score
+        return [_prediction(result, root, salt, threshold, annotated) for result in results]
 
 
 def _key(record: PhraseRecord) -> tuple[str, str, str]:
@@ -164,7 +163,23 @@ def _prediction(result: SentenceResult, root: str, salt: bytes, threshold: float
         all_boxes_xyxy_px=_boxes(result.found.boxes),
         all_scores=tuple(result.found.scores.tolist()),
         second_boxes_xyxy_px=None if record.extra_boxes is None else _boxes(result.in_pixels(record.extra_boxes)),
+        groups=groups_of(record),
     )
+
+
+def groups_of(record: PhraseRecord) -> dict[str, str]:
+    """Return what may group an evaluation, where the record says it; of an age two decades, lest it names anybody."""
+    known = {name: record.attributes.get(name, "") for name in GROUPS}
+    return {name: value for name, value in (known | {"age": _decades(known["age"])}).items() if value}
+
+
+def _decades(age: str) -> str:
+    """Return `40-59` for `47` and for DICOM's `047Y`; nothing for what is no age in years."""
+    years = age.strip().upper().removesuffix("Y").partition(".")[0]
+    if not years.isdecimal():
+        return ""
+    low = int(years) // 20 * 20
+    return f"{low}-{low + 19}" if low < 80 else "80+"
 
 
 def _boxes(boxes: Tensor) -> tuple[PixelBox, ...]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from datamodules.batches import GroundingBatch
 from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.schedule import Schedule
+from tasks.grounding.calibrator import Calibrator
 from tasks.grounding.criterion import GroundingCriterion
 from tasks.grounding.evaluation import Evaluation
 from tasks.grounding.model import GroundingModel, GroundingOutput
@@ -49,10 +52,11 @@ class PhraseTask(LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.criterion = model, criterion
-        self.postprocess = postprocess or Postprocess()
+        self.postprocess_asked = postprocess or Postprocess()
+        self.postprocess = self.postprocess_asked.using(None)
+        self.calibration: dict[str, Any] | None = None
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
-        self.val_evaluation = Evaluation(self.postprocess.threshold)
-        self.test_evaluation = Evaluation(self.postprocess.threshold)
+        self.val_evaluation, self.test_evaluation = Evaluation(), Evaluation(full=True)
         self.unmatched = 0
 
     def forward(self, batch: GroundingBatch) -> ScoredBoxes:
@@ -81,10 +85,14 @@ class PhraseTask(LightningModule):
         """Return the loss."""
         return self.shared_step(batch, "train")[1]["loss"]
 
-    def validation_step(self, batch: GroundingBatch, batch_idx: int) -> None:
-        """Add the batch to the validation metrics."""
+    def validation_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
+        self, batch: GroundingBatch, batch_idx: int
+    ) -> list[SentenceResult]:
+        """Add the batch to the validation metrics and return what the model said."""
         output, _ = self.shared_step(batch, "val")
-        self.val_evaluation.update(self._results(batch, output))
+        results = self._results(batch, output)
+        self.val_evaluation.update(results)
+        return results
 
     def test_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
         self, batch: GroundingBatch, batch_idx: int
@@ -108,8 +116,14 @@ class PhraseTask(LightningModule):
         self._log_metrics("test", self.test_evaluation)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Write predictions of test and predict into the run folder."""
-        return [PredictionWriter(self.postprocess.threshold)]
+        """Calibrate on validation data; write predictions of test and predict into the run folder."""
+        return [Calibrator(self.postprocess.n_acc_floor), PredictionWriter()]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Use the threshold and fusion that were calibrated for these weights, unless the user says otherwise."""
+        self.calibration = checkpoint.get("calibration")
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:  # of one fit, all epochs compare
+            self.postprocess = self.postprocess_asked.using(self.calibration)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser and a schedule in fractions of the run."""

@@ -98,7 +98,7 @@ def test_a_checkpoint_holds_plain_values_and_tensors(run: Path) -> None:
     for path in sorted(run.glob("checkpoints/*.ckpt")):
         held = torch.load(path, weights_only=True)
         model = yaml.safe_load(held["medvl_config"])["model"]["init_args"]
-        assert model["postprocess"] == {"threshold": 0.0, "fusion_iou": None}
+        assert model["postprocess"] == {"threshold": 0.0, "fusion_iou": None, "n_acc_floor": 0.9}
         assert held["global_step"] == 2
 
 
