@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from datamodules.records import PhraseRecord, Problem, leaks, sift_records
 from datamodules.sources.files import ImageFolder, resolve_inside
+from datamodules.sources.patients import patient_key
 from datamodules.sources.splits import SplitRule, settle_splits, split_rule, split_word
 from medvl.errors import DataError
 
@@ -38,6 +40,7 @@ class PhraseSource(ABC):
         name: What its records call it.
         given: What the user named: the dataset's folder, or a table file.
         root: The folder that record paths are relative to.
+        cohort: Whose patients they are: data sets of one cohort name the same people; '' where nobody knows.
 
     Args:
         split: `auto` takes the dataset's own splits and deals patients where training lacks one (`settle_splits`);
@@ -51,6 +54,7 @@ class PhraseSource(ABC):
 
     name: str
     given: Path
+    cohort: str = ""
 
     def __init__(
         self, *, split: SplitRule = "auto", quarantine: str | Path | None = None, follow_links: bool = False
@@ -91,6 +95,14 @@ class PhraseSource(ABC):
         """Return how a user leaves out the patients of a guard."""
         return "leave their rows out with --data.source.quarantine FILE"
 
+    def part_of(self, record: PhraseRecord) -> PhraseSource:
+        """Return the source that a record was read from: this one, unless several are joined."""
+        return self
+
+    def patient_of(self, record: PhraseRecord) -> tuple[str, str]:
+        """Return cohort and patient (as `patient_key`) of a record."""
+        return self.cohort, patient_key(record.patient_id)
+
     def path_of(self, record: PhraseRecord) -> Path:
         """Return the image file of a record."""
         return resolve_inside(self.root, record.path, self.follow_links)
@@ -114,6 +126,11 @@ class PhraseSource(ABC):
         """The command that tells everything wrong with the dataset."""
         return f"medvl data check {self.name} {shlex.quote(str(self.given))}"
 
+    @property
+    def leak_hint(self) -> str:
+        """How to mend patients in two splits."""
+        return "deal them anew with --data.source.split deal, or leave out rows with --data.source.quarantine"
+
     def load(self) -> Loaded:
         """Read the dataset for training.
 
@@ -122,18 +139,19 @@ class PhraseSource(ABC):
         """
         loaded = self.read()
         if not loaded.records:
-            first = next((p for p in loaded.problems if p.fatal), None)
+            count = Counter(problem.code for problem in loaded.problems)  # without a fatal one, the usual remark tells
+            told = max(loaded.problems, key=lambda p: (p.fatal, p.fatal or count[p.code]), default=None)
             raise DataError(
                 f"no usable row among {len(loaded.problems)}",
                 where=str(self.tables()[0]),
-                hint=f"the first: {first.message} [{first.code}]" if first else None,
+                hint=f"the first: {told.message} [{told.code}]" if told else None,
             )
         leaked = leaks(loaded.records)
         if leaked:
             raise DataError(
                 f"patients are in two splits ({len(leaked)} rows)",
                 where=leaked[0].where,
-                hint="deal them anew with --data.source.split deal, or leave out rows with --data.source.quarantine",
+                hint=self.leak_hint,
                 command=f"{self.check_command} --output FILE",
             )
         return loaded

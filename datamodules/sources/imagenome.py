@@ -11,6 +11,7 @@ from typing import Literal
 from datamodules.records import PhraseRecord, Problem
 from datamodules.sources.base import PhraseSource
 from datamodules.sources.cells import cell
+from datamodules.sources.clean_table import cleaned_records
 from datamodules.sources.files import ImageFolder
 from datamodules.sources.graph_files import GraphFiles, GraphImage, records_of, records_of_files
 from datamodules.sources.patients import patient_key, patients_held_out
@@ -49,12 +50,15 @@ class ChestImaGenome(PhraseSource):
         exclude: Tables whose patients of val and test (of all splits where a table has none) are left out: name the
             MS-CXR table that is evaluated on later.
         workers: Processes that read graphs; one per core by default.
+        clean: The `pairs.parquet` that `medvl data clean imagenome` wrote: read instead of the graphs. Splits, views
+            and patients left out are settled here all the same.
         split: How to split; see `PhraseSource`.
         quarantine: A list of rows and images to leave out, from `medvl data check`.
         follow_links: Whether symbolic links may leave the folder of images.
     """
 
     name = "imagenome"
+    cohort = "mimic-cxr"
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class ChestImaGenome(PhraseSource):
         avoid: bool = True,
         exclude: list[str] | None = None,
         workers: int | None = None,
+        clean: str | Path | None = None,
         split: SplitRule = "auto",
         quarantine: str | Path | None = None,
         follow_links: bool = False,
@@ -72,7 +77,10 @@ class ChestImaGenome(PhraseSource):
         super().__init__(split=split, quarantine=quarantine, follow_links=follow_links)
         if subset not in ("silver", "gold"):
             raise ConfigError(f"unknown subset {subset!r} of Chest ImaGenome", hint="expected one of: silver, gold")
+        if clean is not None and subset != "silver":
+            raise ConfigError("only the silver set is cleaned", where="clean", hint="the gold one is annotated by hand")
         self.given, self.subset, self.avoid, self.workers = Path(root).expanduser(), subset, avoid, workers
+        self.clean = None if clean is None else Path(clean).expanduser()
         self.views = frozenset(views or ("AP", "PA"))
         self.exclude = [Path(table).expanduser() for table in exclude or ()]
         self._images = None if images is None else Path(images).expanduser()
@@ -102,7 +110,8 @@ class ChestImaGenome(PhraseSource):
         if self.subset == "gold":
             return [self.folder / "gold_dataset" / _GOLD]
         avoided = [self._split_table(_AVOID)] if self.avoid else []
-        return [*(self._split_table(f"{split}.csv") for split in _SPLITS), *avoided, *self.exclude]
+        cleaned = [] if self.clean is None else [self.clean]
+        return [*(self._split_table(f"{split}.csv") for split in _SPLITS), *avoided, *self.exclude, *cleaned]
 
     def _split_table(self, name: str) -> Path:
         return self.folder / "silver_dataset" / "splits" / name
@@ -138,6 +147,9 @@ class ChestImaGenome(PhraseSource):
         yield from remarks
         images, remarks = self._without(images)
         yield from remarks
+        if self.clean is not None:
+            yield from cleaned_records(self.clean, images)
+            return
         chunks = [images[first : first + _CHUNK] for first in range(0, len(images), _CHUNK)]
         jobs = [(str(self._graphs), str(self.root), self.follow_links, self.views, chunk) for chunk in chunks]
         for found in run_all(records_of_files, jobs, self.workers, "reading scene graphs", list(map(len, chunks))):
@@ -178,7 +190,7 @@ class ChestImaGenome(PhraseSource):
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(super()._fingerprint().encode())
-        if self.subset == "silver":
+        if self.subset == "silver" and self.clean is None:
             digest.update(GraphFiles(self._graphs).stamp())
         return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""`medvl data list|twin|check|convert|show`."""
+"""`medvl data list|twin|check|clean|convert|show`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.catalog import SOURCES
 from datamodules.twins import TWINS
+from medvl.cli import clean as cleaning
 from medvl.cli.plain import Parser, add_options, names
 from medvl.errors import ConfigError, DataError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from datamodules.sources.base import PhraseSource
 
 TWIN_COMMON = {"folder", "studies", "seed", "difficulty", "workers"}
+NOT_OPTIONS = {"twin": TWIN_COMMON, "clean": {"root", "subset", "clean"}}  # parameters that have no option of their own
 
 
 def run(words: list[str]) -> int:
@@ -28,7 +30,7 @@ def run(words: list[str]) -> int:
     found, _ = parser.parse_known_args(words)
     if "format" in found:
         target = load(TWINS[found.format] if found.command == "twin" else SOURCES[found.format].class_path)
-        add_options(commands[found.command], target, TWIN_COMMON if found.command == "twin" else {"root"})
+        add_options(commands[found.command], target, NOT_OPTIONS.get(found.command, {"root"}))
     found, rest = parser.parse_known_args(words)
     if rest:
         commands[found.command].unknown(rest[0])
@@ -46,11 +48,14 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "list": add("list", help="the formats that medvl reads"),
         "twin": add("twin", help="write a synthetic data set in a format's exact layout"),
         "check": add("check", help="find everything wrong before training does"),
+        "clean": add("clean", help="mend weak labels: pairs in, kept pairs and an audit out"),
         "convert": add("convert", help="shrink the images once, into the cache that training reads"),
         "show": add("show", help="draw images with their phrases and boxes"),
     }
-    for name, function in (("list", show_list), ("twin", twin), ("check", check), ("convert", convert), ("show", show)):
+    functions = {"list": show_list, "twin": twin, "check": check, "clean": clean, "convert": convert, "show": show}
+    for name, function in functions.items():
         commands[name].set_defaults(run=function)
+    cleaning.add_arguments(commands["clean"])
     _twin_arguments(commands["twin"])
     for name in ("check", "convert", "show"):
         commands[name].add_argument("format", choices=list(SOURCES), help="see `medvl data list`")
@@ -127,6 +132,13 @@ def check(
     elif report.fatal:
         print("next: mend these rows, or list them with --output quarantine.jsonl and leave them out")
     return int(bool(report.fatal))
+
+
+def clean(format: str, root: str, **options: Any) -> int:
+    """Clean weak labels."""
+    own = {name: value for name, value in options.items() if name in cleaning.OPTIONS}
+    rest = {name: value for name, value in options.items() if name not in own}
+    return cleaning.clean(_source(format, root, rest), own | {"root": root})
 
 
 def print_report(report: Report) -> None:
