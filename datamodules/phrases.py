@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.augment import LINEAR, GroundingAugment, swap_sides
+from datamodules.augment import LINEAR, GroundingAugment
 from datamodules.batches import GroundingBatch
 from datamodules.borrow import Lender
 from datamodules.packing import Chunk, Draw
 from datamodules.pixels import Pixels
 from datamodules.records import PhraseRecord
 from medvl.geometry import AxisTransform
+from medvl.sides import swap_sides
 
 Blind = Literal["none", "image", "text"]
 

@@ -2,8 +2,17 @@
 
 from tasks.grounding.baselines import DenseTask, OneBoxTask
 from tasks.grounding.criterion import GroundingCriterion
+from tasks.grounding.laterality import LateralityCheck
 from tasks.grounding.matcher import HungarianMatcher
 from tasks.grounding.postprocess import Postprocess
 from tasks.grounding.task import GroundingTask
 
-__all__ = ["DenseTask", "GroundingCriterion", "GroundingTask", "HungarianMatcher", "OneBoxTask", "Postprocess"]
+__all__ = [
+    "DenseTask",
+    "GroundingCriterion",
+    "GroundingTask",
+    "HungarianMatcher",
+    "LateralityCheck",
+    "OneBoxTask",
+    "Postprocess",
+]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.augment import GroundingAugment, kept_share, swap_sides
+from datamodules.augment import GroundingAugment, kept_share
 from datamodules.borrow import Lender
 from datamodules.packing import Draw
 from datamodules.phrases import PhraseDataset
 from datamodules.records import PhraseRecord
 from medvl.geometry import AxisTransform
+from medvl.sides import swap_sides
 
 
 @pytest.mark.parametrize(
