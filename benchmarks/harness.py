@@ -59,8 +59,8 @@ def commit() -> str:
 def write_result(
     name: str,
     unit: str,
-    ours: float,
-    peers: Mapping[str, float],
+    ours: float | Mapping[str, float],
+    peers: Mapping[str, float | Mapping[str, float]],
     n: int,
     seed: int,
     higher_is_better: bool = True,
@@ -71,17 +71,20 @@ def write_result(
     Args:
         name: The benchmark, with hyphens.
         unit: Of `ours` and `peers`.
-        ours: Our figure.
-        peers: Figures of what we are compared with, the strictest peer first.
+        ours: Our figure, or several by name.
+        peers: Figures of what we are compared with, the strictest peer first, in the form of ours.
         n: Number of measurements, images or phrases behind each figure.
         seed: Of the data.
-        higher_is_better: Whether a larger figure is better; `ratio` is how many times better than the first peer.
+        higher_is_better: Whether a larger figure is better; `ratio` is how many times better than the first peer, null
+            where there are several figures.
         **extra: Further keys; a key `ratio` replaces the computed one.
     """
     peer = next(iter(peers.values()), float("nan"))
-    above, below = (ours, peer) if higher_is_better else (peer, ours)
-    ratio = above / below if below else float("inf")
-    result = {"name": name, "unit": unit, "ours": ours, "peers": dict(peers), "ratio": ratio, "n": n}
+    ratio = float("nan")
+    if not isinstance(ours, Mapping) and not isinstance(peer, Mapping):
+        above, below = (ours, peer) if higher_is_better else (peer, ours)
+        ratio = above / below if below else float("inf")
+    result: dict[str, Any] = {"name": name, "unit": unit, "ours": ours, "peers": dict(peers), "ratio": ratio, "n": n}
     result |= {"machine": machine(), "commit": commit(), "seed": seed} | extra
     rounded = _rounded(result)
     RESULTS.mkdir(parents=True, exist_ok=True)

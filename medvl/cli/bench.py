@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import medvl
-from medvl.cli.plain import Parser
+from medvl.cli.plain import Parser, add_options
 from medvl.errors import ConfigError, nearest
 
 ROOT = Path(medvl.__file__).resolve().parent.parent
@@ -20,14 +21,20 @@ def run(words: list[str]) -> int:
     """Run the named benchmarks; without a name, list them with what was last measured."""
     parser = Parser(prog="medvl bench", description="Re-measure the project's claims beside their peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="see `medvl bench`; `all` for every one")
-    names: list[str] = parser.parse_args(words).names
+    parser.epilog = "A benchmark may have options of its own: medvl bench NAME --help."
+    cut = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    names, rest = words[:cut], words[cut:]
+    if len(names) != 1 or names == ["all"]:
+        names, rest = parser.parse_args(words).names, []
     known = benchmarks()
     for name in names:
         if name not in known and name != "all":
             raise ConfigError(f"no benchmark {name!r}", hint=nearest(name, known), command="medvl bench")
     for name in known if "all" in names else names:
+        call = load(known[name])
+        options = own_options(name, call, rest)
         print(f"{name} ...", flush=True)
-        measure(known[name])
+        call(**options)
     print_results(names if names and "all" not in names else list(known))
     return 0
 
@@ -44,8 +51,8 @@ def benchmarks() -> dict[str, Path]:
     return {path.stem.replace("_", "-"): path for path in files}
 
 
-def measure(path: Path) -> None:
-    """Call `run()` of one benchmark, which writes `benchmarks/results/<name>.json`."""
+def load(path: Path) -> Callable[..., Any]:
+    """Return `run` of one benchmark, which writes `benchmarks/results/<name>.json`."""
     for folder in (str(ROOT), str(FOLDER)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -55,7 +62,15 @@ def measure(path: Path) -> None:
     module = module_from_spec(spec)
     sys.modules[spec.name] = module  # worker processes find their functions by this name
     spec.loader.exec_module(module)
-    module.run()
+    call: Callable[..., Any] = module.run
+    return call
+
+
+def own_options(name: str, call: Callable[..., Any], words: list[str]) -> dict[str, Any]:
+    """Read the options of one benchmark: the parameters of its `run`."""
+    parser = Parser(prog=f"medvl bench {name}", description=(call.__doc__ or "").partition("\n")[0])
+    add_options(parser, call, set())
+    return vars(parser.parse_args(words))
 
 
 def print_results(names: list[str]) -> None:
@@ -74,7 +89,9 @@ def print_results(names: list[str]) -> None:
 
 
 def number(value: Any) -> str:
-    """Return a figure as it is read in a table."""
+    """Return a figure, or several by name, as they are read in a table."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number(part)}" for name, part in value.items())
     return f"{value:.3g}" if isinstance(value, int | float) else str(value or "")
 
 

@@ -9,16 +9,17 @@ from cli_toy import Run, medvl
 from medvl.cli import bench
 
 __all__ = ["medvl"]
-BENCHMARK = """
+BENCHMARK = '''
 import json
 from pathlib import Path
 
-def run():
-    result = {"name": "one-two", "unit": "images/s", "ours": 20.0, "peers": {"pillow": 10.0}, "ratio": 2.0}
+def run(factor: float = 2.0):
+    """Measure nothing."""
+    result = {"name": "one-two", "unit": "images/s", "ours": 10 * factor, "peers": {"pillow": 10.0}, "ratio": factor}
     folder = Path(__file__).parent / "results"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "one-two.json").write_text(json.dumps(result))
-"""
+'''
 
 
 def test_bench_measures_and_prints(medvl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +33,10 @@ def test_bench_measures_and_prints(medvl: Run, tmp_path: Path, monkeypatch: pyte
     assert status == 0
     assert "pillow 10" in out
     assert json.loads((folder / "results/one-two.json").read_text())["ratio"] == 2.0
+    assert medvl("bench one-two --factor 3")[0] == 0
+    assert json.loads((folder / "results/one-two.json").read_text())["ours"] == 30.0
+    assert "did you mean '--factor'" in medvl("bench one-two --facto 3")[2]
+    assert medvl("bench --factor 3")[0] == 2
     assert medvl("bench one-too")[2] == (
         "error: no benchmark 'one-too'\n  hint:  did you mean 'one-two'?\n  next:  medvl bench\n"
     )

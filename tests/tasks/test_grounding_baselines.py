@@ -129,7 +129,9 @@ def test_the_rule_answers_alone() -> None:
     torch.manual_seed(0)
     batch = toy()
     batch.phrases = ["No bright patch.", *batch.phrases[1:]]
-    asked, ruled = (OneBoxModel(TinyConv(width=64), TinyText(width=32), 32, 2, 1, 2, 0.0, rule) for rule in (False, True))
+    asked, ruled = (
+        OneBoxModel(TinyConv(width=64), TinyText(width=32), 32, 2, 1, 2, 0.0, rule) for rule in (False, True)
+    )
     ruled.load_state_dict(asked.state_dict())
     first, second = (model(batch.images, batch.valid, batch.phrases, batch.image_index) for model in (asked, ruled))
     assert second.denied.tolist() == [True] + [False] * (len(batch) - 1)
