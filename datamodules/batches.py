@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from datamodules.records import PhraseRecord
@@ -42,3 +44,13 @@ class GroundingBatch:
 
     def __len__(self) -> int:
         return len(self.phrases)
+
+    def to(self, device: torch.device) -> GroundingBatch:
+        """Return the batch with its tensors on `device`; transforms and records stay as they are."""
+        return GroundingBatch(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, list) and value and isinstance(value[0], Tensor):
+        return [_moved(tensor, device) for tensor in value]
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
 
 from datamodules.augment import GroundingAugment
@@ -73,7 +71,7 @@ class GroundingData(LightningDataModule):
         self.max_phrases_per_image, self.num_workers = max_phrases_per_image, num_workers
         self.augment, self.blind, self.predict_split, self.seed = augment, blind, predict_split, seed
         self.root, self.intake = source.root, Intake(source, on_error, max_quarantine)
-        self._pixels = Pixels(self.root, image_size, window, cache)
+        self._pixels = Pixels(self.root, image_size, window, cache, source.folders)
         self.guards: list[Guard] = [*source.guards, *(guard if isinstance(guard, list) else [guard] if guard else [])]
         self._guarded = False
         self._opened: set[str] = set()
@@ -156,20 +154,6 @@ class GroundingData(LightningDataModule):
     def predict_dataloader(self) -> BatchLoader[GroundingBatch]:
         """Return every pair of `predict_split` once."""
         return self._eval_loader(self.predict_split)
-
-    def transfer_batch_to_device(
-        self, batch: GroundingBatch, device: torch.device, dataloader_idx: int
-    ) -> GroundingBatch:
-        """Move what the network reads; transforms and records stay as they are."""
-        return replace(
-            batch,
-            images=batch.images.to(device, non_blocking=True),
-            valid=batch.valid.to(device, non_blocking=True),
-            image_index=batch.image_index.to(device, non_blocking=True),
-            boxes=[boxes.to(device, non_blocking=True) for boxes in batch.boxes],
-            image_boxes=[boxes.to(device, non_blocking=True) for boxes in batch.image_boxes],
-            share=batch.share.to(device, non_blocking=True),
-        )
 
     def _eval_loader(self, split: str) -> BatchLoader[GroundingBatch]:
         dataset = self.dataset(split)

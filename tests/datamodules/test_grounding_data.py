@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
@@ -134,6 +135,16 @@ def test_views_depend_on_seed_epoch_and_image_only(tmp_path: Path) -> None:
     whole, part = dataset[Draw(1, [group])], dataset[Draw(1, [group[:1]])]
     assert torch.equal(whole.images, part.images)
     assert not torch.equal(whole.images, dataset[Draw(2, [group])].images)
+
+
+def test_a_batch_moves_to_a_device(tmp_path: Path) -> None:
+    """As Lightning moves it: every tensor, and nothing else."""
+    batch = next(iter(make(tmp_path).val_dataloader()))
+    moved = move_data_to_device(batch, torch.device("meta"))
+    tensors = [moved.images, moved.valid, moved.image_index, moved.share, *moved.boxes, *moved.image_boxes]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert moved.phrases == batch.phrases
+    assert moved.records == batch.records
 
 
 def test_evaluation_is_whole_and_plain(tmp_path: Path) -> None:
