@@ -59,7 +59,7 @@ def check_source(
     """
     loaded = source.read()
     problems = loaded.problems + leaks(loaded.records)
-    problems += held_out_problems(loaded.records, [*source.guards, *guards])
+    problems += held_out_problems(source, loaded.records, [*source.guards, *guards])
     if decode:
         broken = _undecodable(source, sorted({record.path for record in loaded.records}), workers)
         problems += [

@@ -71,7 +71,7 @@ class Intake:
     @property
     def dealt(self) -> str:
         """How patients were dealt to splits that the dataset does not have; '' where they were not."""
-        return next((p.message for p in self._data.problems if p.code == SPLIT_DEALT), "")
+        return "; ".join(problem.message for problem in self._data.problems if problem.code == SPLIT_DEALT)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:

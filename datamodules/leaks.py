@@ -6,22 +6,31 @@ may have seen the test images of the other.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from datamodules.records import PhraseRecord, Problem
 from datamodules.sources.base import PhraseSource
-from datamodules.sources.patients import patient_key, patients_held_out
+from datamodules.sources.patients import patients_held_out
 from medvl.errors import DataError
 
 Guard = str | Path | PhraseSource
 
 
-def held_out(guard: Guard) -> frozenset[str]:
-    """Return the patients, as `patient_key`, who must not be trained on: of a source, those of val and test."""
-    if isinstance(guard, PhraseSource):
-        return frozenset(patient_key(r.patient_id) for r in guard.read().records if r.split != "train")
-    return patients_held_out(guard)
+def held_out(guard: Guard) -> dict[str, set[str]]:
+    """Return the patients, as `patient_key`, who must not be trained on, each with their cohorts ('' for unknown).
+
+    Of a source they are those of val and test.
+    """
+    if not isinstance(guard, PhraseSource):
+        return {key: {""} for key in patients_held_out(guard)}
+    found: dict[str, set[str]] = defaultdict(set)
+    for record in guard.read().records:
+        if record.split != "train":
+            cohort, key = guard.patient_of(record)
+            found[key].add(cohort)
+    return found
 
 
 def name_of(guard: Guard) -> str:
@@ -29,31 +38,43 @@ def name_of(guard: Guard) -> str:
     return guard.name if isinstance(guard, PhraseSource) else str(guard)
 
 
-def held_out_problems(records: Iterable[PhraseRecord], guards: Sequence[Guard]) -> list[Problem]:
+def _caught(source: PhraseSource, records: Iterable[PhraseRecord], guard: Guard) -> list[PhraseRecord]:
+    """Return the training records of patients whom a guard holds out; the same id in another cohort is another person.
+
+    Where the cohort of either is not known, they are taken for the same.
+    """
+    kept = held_out(guard)
+
+    def is_kept(cohort: str, key: str) -> bool:
+        return key in kept and (not cohort or bool(kept[key] & {"", cohort}))
+
+    return [record for record in records if record.split == "train" and is_kept(*source.patient_of(record))]
+
+
+def held_out_problems(source: PhraseSource, records: Sequence[PhraseRecord], guards: Sequence[Guard]) -> list[Problem]:
     """Return one fatal problem per training record of a patient whom a guard holds out."""
-    train, found = [record for record in records if record.split == "train"], []
+    found = []
     for guard in guards:
-        kept, name = held_out(guard), Path(name_of(guard)).name
+        name = Path(name_of(guard)).name
         message = f"this row's patient is in train, but held out by {name}; expected such patients in no training set"
-        found += [Problem("patient-held-out", r.row, message) for r in train if patient_key(r.patient_id) in kept]
+        found += [Problem("patient-held-out", r.row, message) for r in _caught(source, records, guard)]
     return found
 
 
-def refuse_held_out(source: PhraseSource, records: Iterable[PhraseRecord], guards: Sequence[Guard]) -> None:
+def refuse_held_out(source: PhraseSource, records: Sequence[PhraseRecord], guards: Sequence[Guard]) -> None:
     """Raise where a training set holds patients whom a guard holds out.
 
     Raises:
         DataError: With how many pairs and patients it is, and how to leave them out.
     """
-    train = [(record, patient_key(record.patient_id)) for record in records if record.split == "train"]
     for guard in guards:
-        kept = held_out(guard)
-        caught = [key for _, key in train if key in kept]
+        caught = _caught(source, records, guard)
         if caught:
-            name = name_of(guard)
+            name, part = name_of(guard), source.part_of(caught[0])
             raise DataError(
-                f"{len(caught)} training pairs are of {len(set(caught))} patients held out for evaluation",
-                where=f"{source.name}, against {name}",
-                hint=source.how_to_leave_out(name),
-                command=f"medvl data check {source.name} FOLDER --guard {name} --output FILE, which lists the rows",
+                f"{len(caught)} training pairs are of {len({r.patient_id for r in caught})} patients held out for "
+                "evaluation",
+                where=f"{part.name}, against {name}",
+                hint=part.how_to_leave_out(name),
+                command=f"medvl data check {part.name} FOLDER --guard {name} --output FILE, which lists the rows",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -24,11 +24,21 @@ class Pixels:
         image_size: Side of the network input, in pixels.
         window: Percentiles of the grey values that become black and white.
         cache: Where shrunk images are kept.
+        folders: Data sets below the root, by what paths in them begin with; each has a cache of its own. By default the
+            root is one.
     """
 
-    def __init__(self, root: Path, image_size: int, window: tuple[float, float], cache: CacheKind) -> None:
+    def __init__(
+        self,
+        root: Path,
+        image_size: int,
+        window: tuple[float, float],
+        cache: CacheKind,
+        folders: Mapping[str, Path] | None = None,
+    ) -> None:
         self.root, self.size, self.window, self.cache = Path(root), round(image_size * MARGIN), window, cache
-        self._caches: list[ImageCache] = []
+        self.folders = dict(folders or {"": self.root})
+        self._caches: list[tuple[str, ImageCache]] = []
         self._kept: dict[str, ImageArray] = {}
 
     def __call__(self, path: str) -> ImageArray:
@@ -39,21 +49,34 @@ class Pixels:
         """
         if path in self._kept:
             return self._kept[path]
-        cache = next((cache for cache in self._caches if path in cache), None)
-        return cache[path] if cache is not None else read_image(self.root / path, self.size, self.window)
+        for prefix, cache in self._caches:
+            if path.startswith(prefix) and path[len(prefix) :] in cache:
+                return cache[path[len(prefix) :]]
+        return read_image(self.root / path, self.size, self.window)
 
     def prepare(self, paths: Sequence[str]) -> dict[str, str]:
         """Cache the images at `paths`; return those that cannot be read, with the reason."""
         if self.cache == "disk":
-            # The root is part of the key: two datasets may use the same names, sizes and times.
-            where = str(self.root.resolve())
-            cache, unreadable = ImageCache.open_or_build(self.root, paths, where, self.size, self.window)
-            self._caches.append(cache)
-            return dict(unreadable)
+            return self._build(paths)
         if self.cache == "memory":
             with ThreadPoolExecutor() as pool:  # decoders release the interpreter lock
                 return dict(filter(None, pool.map(self._keep, paths)))
         return {}
+
+    def _build(self, paths: Sequence[str]) -> dict[str, str]:
+        """Open or build the caches of the folders that hold `paths`; return those that cannot be read."""
+        faults: dict[str, str] = {}
+        left = set(paths)
+        for prefix in sorted(self.folders, key=len, reverse=True):  # one folder may lie in another
+            root = self.folders[prefix]
+            own = [path[len(prefix) :] for path in paths if path in left and path.startswith(prefix)]
+            left -= {prefix + path for path in own}
+            if own:
+                # The root is part of the key: two datasets may use the same names, sizes and times.
+                cache, unreadable = ImageCache.open_or_build(root, own, str(root.resolve()), self.size, self.window)
+                self._caches.append((prefix, cache))
+                faults |= {prefix + path: reason for path, reason in unreadable}
+        return faults
 
     def _keep(self, path: str) -> tuple[str, str] | None:
         try:

@@ -2,6 +2,7 @@
 
 from datamodules.sources.base import Loaded, PhraseSource
 from datamodules.sources.imagenome import ChestImaGenome
+from datamodules.sources.joined import JoinedSources
 from datamodules.sources.ms_cxr import MSCXR
 from datamodules.sources.padchest_gr import PadChestGR
 from datamodules.sources.rsna import RSNAPneumonia
@@ -11,6 +12,7 @@ from datamodules.sources.vindr import VinDrCXR
 __all__ = [
     "MSCXR",
     "ChestImaGenome",
+    "JoinedSources",
     "Loaded",
     "PadChestGR",
     "PhraseSource",

@@ -66,6 +66,11 @@ class PhraseSource(ABC):
     def root(self) -> Path:
         """The folder that record paths are relative to."""
 
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders of images, by what paths in them begin with."""
+        return {"": self.root}
+
     @abstractmethod
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
         """Yield what every row of the tables became: part of a record (not yet checked), or a problem.

@@ -38,6 +38,7 @@ class MSCXR(PhraseSource):
     """
 
     name = "ms-cxr"
+    cohort = "mimic-cxr"
 
     def __init__(
         self,

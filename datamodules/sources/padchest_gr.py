@@ -38,6 +38,7 @@ class PadChestGR(PhraseSource):
     """
 
     name = "padchest-gr"
+    cohort = "padchest"
 
     def __init__(
         self,

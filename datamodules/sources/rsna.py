@@ -49,6 +49,7 @@ class RSNAPneumonia(PhraseSource):
     """
 
     name = "rsna"
+    cohort = "nih-chestx-ray14"
 
     def __init__(
         self,

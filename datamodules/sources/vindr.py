@@ -75,6 +75,7 @@ class VinDrCXR(PhraseSource):
     """
 
     name = "vindr-cxr"
+    cohort = "vindr-cxr"
 
     def __init__(
         self,
