@@ -14,7 +14,8 @@ WATCH = "import sys; from medvl.cli.main import main; main(%r); print('torch' in
     "words",
     [
         [], ["--help"], ["--version"], ["data", "list"], ["data", "--help"], ["data", "twin", "--help"],
-        ["data", "check", "--help"], ["bench", "--help"], ["doctor", "--help"], ["nonsense"],
+        ["data", "check", "--help"], ["compare", "--help"], ["calibrate", "--help"],
+        ["bench", "--help"], ["doctor", "--help"], ["nonsense"],
     ],
     ids=" ".join,
 )  # fmt: skip
