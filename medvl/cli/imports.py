@@ -15,6 +15,7 @@ ALLOWED = (
     "medvl.losses",
     "medvl.metrics",
     "medvl.schedule",
+    "medvl.starting",
     "tasks",
     "datamodules",
     "ontology",
@@ -60,5 +61,5 @@ def import_families() -> None:
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if info.name != "datamodules.twins":
                 import_module(info.name)
-    for name in ("medvl.averaging", "medvl.encoders"):
+    for name in ("medvl.averaging", "medvl.encoders", "medvl.starting"):
         import_module(name)
