@@ -39,7 +39,8 @@ _FINDINGS = _words(
     "reticul", r"haz(?:y|e|iness)", "shadow", r"densit(?:y|ies)", "tubercul", "sclero", "ectas", "ectatic", "aneurysm",
     "dilat", "abnormal", "disease", "process", "crowding", "erosi", "lytic", "free air", "pneumoperiton",
     "pneumomediast", "volume loss", "atheroscl", "failure", "malignan", "neoplas", "tumou?r", "cancer", "infect",
-    "injur", "dislocat", "streak", "septal", "kerley", "cephali[sz]", "fullness", "plaque", "cyst", "obscur",
+    "injur", "dislocat", r"interstitial (?:pattern|change)", "streak", "septal", "kerley", "cephali[sz]", "fullness",
+    "plaque", "cyst", "obscur",
     # devices and what operations leave
     "tube", "catheter", "pacemaker", "pacer", "picc", r"lines?\b", r"leads?\b", "generator", r"clips?\b", "wire",
     "stent", "valve", "prosthe", r"port\b", "port-a", "drain", "device", "cabg", "surgical", "staple",
@@ -54,6 +55,7 @@ _ANATOMY = _words(
 _NORMAL = _words(
     r"normal\b", "unremarkable", r"clear\b", "intact", r"within (?:normal )?limits", "midline", "central", "sharp",
     r"well[- ](?:aerated|expanded|inflated|defined|maintained)", "preserved", "symmetric", "patent", "negative chest",
+    r"(?:no|without)(?: \w+){0,3} findings?\b",
 )  # fmt: skip
 _DENIES = _words(
     r"no\b", r"not\b", r"n't\b", r"without\b", "absent", "absence of", r"neither\b", r"nor\b", "negative for",

@@ -18,6 +18,7 @@ SENTENCES = {
         The left-sided pacemaker leads are unchanged.
         No doubt a mass.
         The heart is big.
+        A coarse interstitial pattern, without fracture.
         Endotracheal tube ends four centimetres above the carina
         No focal consolidation and there is mild oedema.""",
     Status.NEGATED: """
@@ -39,6 +40,7 @@ SENTENCES = {
         Normal chest radiograph.
         Mediastinal contours are within normal limits.
         The bony thorax is intact.
+        Radiograph without relevant findings.
         In comparison with the study of May, the heart is unremarkable.""",
     Status.NON_DIAGNOSTIC: """
         Comparison is made to the earlier radiograph.
