@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ontology.sentences import split_report
+from datamodules.sentences import split_report
 
 HOSPITAL = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
