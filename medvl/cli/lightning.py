@@ -35,6 +35,7 @@ from medvl.cli.recording import (
 from medvl.cli.words import options_of, without_options
 from medvl.encoders.hub import rebuilding
 from medvl.errors import CheckpointError, ConfigError
+from medvl.weights import start_from
 
 NOT_SAVED = ("config", "run", "untrained", "ckpt_path", "weights_only", "verbose", "return_predictions")
 NEXT = {"fit": "test", "validate": "test", "test": "predict"}
@@ -45,6 +46,7 @@ class MedvlCLI(LightningCLI):
 
     folder: Path
     checkpoint: Path | None = None
+    start: Path | None = None
     made: Path | None = None
 
     def __init__(self, args: list[str]) -> None:
@@ -79,6 +81,9 @@ class MedvlCLI(LightningCLI):
         parser.add_argument("--name", type=str | None, default=None, help="Name of the runs; default: the config's.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder that holds all runs.")
         parser.add_argument("--run", type=str | None, default=None, help="Run folder to take the checkpoint from.")
+        parser.add_argument(
+            "--init_from", type=str | None, default=None, help="Run or checkpoint to start weights from."
+        )
         parser.add_argument("--untrained", type=bool, default=False, help="Permit a model without a checkpoint.")
 
     def _parse_ckpt_path(self) -> None:
@@ -101,6 +106,8 @@ class MedvlCLI(LightningCLI):
             config.ckpt_path = str(self.checkpoint)
         elif self.subcommand != "fit" and not config.untrained:
             raise runs.no_checkpoint(str(self.subcommand), parent)
+        elif self.subcommand == "fit" and config.init_from:
+            self.start = runs.find_start(config.init_from)
         self.folder = self.find_folder(run, parent)
 
     def find_folder(self, run: Path | None, parent: Path) -> Path:
@@ -114,8 +121,11 @@ class MedvlCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything; encoders take their files from the checkpoint, so that it needs no folder beside it."""
-        with rebuilding(load_primitives(self.checkpoint) if self.checkpoint else {}):
+        origin = self.checkpoint or self.start
+        with rebuilding(held := load_primitives(origin) if origin else {}):
             super().instantiate_classes()
+        if self.start:
+            start_from(self.model, held.get("state_dict", {}), str(self.start))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer around the run folder."""

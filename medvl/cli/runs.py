@@ -138,6 +138,20 @@ def find_checkpoint(named: str, run: Path | None, parent: Path) -> Path:
     return path
 
 
+def find_start(named: str) -> Path:
+    """Return the file whose weights to start from: a checkpoint, or the best one of a run folder.
+
+    Raises:
+        CheckpointError: There is none, or none that is whole.
+    """
+    if Path(named).is_dir():
+        return find_checkpoint("best", Path(named), Path())
+    if not (Path(named).is_file() and intact(Path(named))):
+        what = "the checkpoint is damaged (its checksum differs)" if Path(named).is_file() else "no such checkpoint"
+        raise CheckpointError(what, where=named, hint="--init_from expects a run folder or a checkpoint")
+    return Path(named)
+
+
 def run_of(checkpoint: Path) -> Path | None:
     """Return the run folder that a checkpoint lies in, None when it lies elsewhere."""
     inside = checkpoint.parent.name == CHECKPOINTS and (checkpoint.parent.parent / "fit.yaml").is_file()
