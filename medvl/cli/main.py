@@ -14,7 +14,7 @@ COMMANDS = {
     "fit": ("medvl.cli.lightning", "train a model"),
     "validate": ("medvl.cli.lightning", "measure a checkpoint on the validation split"),
     "test": ("medvl.cli.lightning", "measure a checkpoint on the test split"),
-    "predict": ("medvl.cli.lightning", "write a checkpoint's predictions to its run folder"),
+    "predict": ("medvl.cli.predict", "write a checkpoint's predictions, or ground whole reports"),
     "calibrate": ("medvl.cli.calibrate", "choose threshold and fusion on the validation split"),
     "compare": ("medvl.cli.compare", "tell whether two models differ on the same sentences"),
     "data": ("medvl.cli.data", "list, check, convert and show data sets, or write a synthetic twin"),

@@ -1,0 +1,159 @@
+"""The page of a grounded report: sentences and boxes tied by colour and number; hover, tap or tab to pick one out.
+
+One file without script: the ties are style rules (`:has`), so the page's policy may forbid everything else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from PIL import Image
+
+from medvl.grounded import GroundedBox, GroundedImage, GroundedReport, GroundedSentence
+from medvl.io.atomic import write_text
+from medvl.io.image import WINDOW, read_image
+from medvl.viz.page import escape, page, picture
+
+SIDE = 1100  # of a picture in the page, in pixels
+COLOURS = ("#ff9f2e", "#39d5a4", "#5cb8ff", "#f5e050", "#f392da", "#ff7a5c", "#9d9bff", "#b6d957")
+_NOTICE = (
+    "For research use only. Not a medical device: not for diagnosis or treatment. Boxes are a model's guess at where a "
+    "sentence is true; they do not say that it is. This page shows an image and a report: guard it as you guard those."
+)
+_SILENT = {"finding": "affirmed, but no place found", "negated": "denied: no box", "normal": "normal: no box"}
+_STYLE = """
+.study { display: grid; grid-template-columns: minmax(0, 11fr) minmax(0, 9fr); gap: 28px; margin-top: 24px; }
+.plates { position: sticky; top: 12px; align-self: start; display: grid; gap: 12px; }
+.plate { position: relative; width: fit-content; margin: 0 auto; background: #0b0d10; border-radius: 10px; }
+.plate { overflow: hidden; }
+.plate img { display: block; max-width: 100%; max-height: calc(100vh - 48px); }
+.plate svg { position: absolute; inset: 0; width: 100%; height: 100%; }
+.box { transition: opacity .12s; cursor: pointer; outline: none; }
+.box rect { fill: transparent; vector-effect: non-scaling-stroke; }
+.box .edge { stroke: #0009; stroke-width: 5px; pointer-events: none; }
+.box .line { stroke: var(--k); stroke-width: 2.5px; }
+.box .tag { fill: var(--k); }
+.box text { fill: #10131a; font-weight: 700; text-anchor: middle; }
+.report h2 { margin: 22px 0 6px; text-transform: capitalize; }
+.report h2:first-child { margin-top: 0; }
+.said { margin: 2px 0; padding: 7px 10px 7px 44px; border-radius: 8px; position: relative; outline-offset: -2px; }
+.said small { display: block; }
+.said.placed { cursor: pointer; }
+.said.silent { color: var(--quiet); }
+.badge {
+  position: absolute; left: 10px; top: 8px; min-width: 24px; padding: 0 6px; border-radius: 12px; text-align: center;
+  font-size: .85rem; font-weight: 700; line-height: 22px; color: #10131a; background: var(--k); border: 1px solid #0003;
+}
+.silent .badge { color: var(--quiet); background: none; border: 1px dashed var(--quiet); }
+.study:has(.tied:is(:hover, :focus)) .box { opacity: .13; }
+@media (max-width: 820px) {
+  .study { grid-template-columns: minmax(0, 1fr); gap: 14px; }
+  .plates { top: 0; z-index: 1; background: var(--page); padding: 4px 0; }
+  .plate img { max-height: 52vh; }
+}
+@media print { .study { display: block; } .plates { position: static; } .plate img { max-height: 60vh; } }
+"""
+
+
+def write_page(path: Path, report: GroundedReport, window: tuple[float, float] = WINDOW) -> Path:
+    """Write the page of one study: its images, its sentences, and what ties them.
+
+    Args:
+        path: Where to.
+        report: The study.
+        window: Percentiles of the grey values shown black and white, where the image has more than 8 bits.
+
+    Raises:
+        DataError: An image cannot be read; names the file.
+    """
+    placed = [sentence for sentence in report.sentences if sentence.groundable]
+    plates = [_plate(report, number, image, placed, window) for number, image in enumerate(report.images)]
+    tints = "background: color-mix(in srgb, var(--k) 24%, transparent);"
+    ties = (
+        f"{chosen} .box.t{n} {{ opacity: 1; }}\n{chosen} .said.t{n} {{ {tints} }}\n"
+        for n in range(1, len(placed) + 1)
+        if (chosen := f".study:has(.t{n}:is(:hover, :focus))")
+    )
+    colours = (f".k{i} {{ --k: {colour}; }}\n" for i, colour in enumerate(COLOURS))
+    body = (
+        f'{_header(report, len(placed))}<div class="study"><div class="plates">{"".join(plates)}</div>'
+        f'<div class="report">{_sentences(report, placed)}</div></div>'
+    )
+    style = "".join([_STYLE, *colours, *ties])
+    return write_text(path, [page(f"Grounded report · {report.study}", body, style)])
+
+
+def _header(report: GroundedReport, placed: int) -> str:
+    count = sum(len(sentence.boxes) for sentence in report.sentences)
+    files = ", ".join(Path(image.file).name for image in report.images)
+    told = f"{len(report.sentences)} sentences, {placed} with a place, {count} boxes above {report.threshold:.2f}"
+    by = f"<p><strong>The report was written by {escape(report.generator)}, a program.</strong></p>" * bool(
+        report.generator
+    )
+    return (
+        f'<header><p class="quiet">medvl · grounded report</p><h1>{escape(report.study)}</h1>'
+        f'<p class="quiet">{escape(files)} · {told}</p>{by}<p class="notice">{_NOTICE}</p></header>'
+    )
+
+
+def _plate(
+    report: GroundedReport,
+    number: int,
+    image: GroundedImage,
+    placed: list[GroundedSentence],
+    window: tuple[float, float],
+) -> str:
+    pixels, _ = read_image(image.file, SIDE, window)
+    shown = picture(Image.fromarray(pixels), f"Image {number + 1} of {len(report.images)}")
+    taken: list[tuple[float, float]] = []
+    boxes = "".join(
+        _box(n, sentence, box, image, taken)
+        for n, sentence in enumerate(placed, start=1)
+        for box in sorted(sentence.boxes, key=lambda box: box.score)
+        if box.image == number
+    )
+    return f'<div class="plate">{shown}<svg viewBox="0 0 {image.width} {image.height}">{boxes}</svg></div>'
+
+
+def _box(
+    n: int, sentence: GroundedSentence, box: GroundedBox, image: GroundedImage, taken: list[tuple[float, float]]
+) -> str:
+    """Draw one box with the number of its sentence at a corner that no other number has taken."""
+    x0, y0, x1, y1 = box.xyxy_px
+    high = max(image.width, image.height) / 34
+    wide = high * (0.75 + 0.45 * len(str(n)))
+    corners = itertools.product((y0 - high, y1, y0), (x0, x1 - wide))
+    spots = [(min(max(x, 0), image.width - wide), min(max(y, 0), image.height - high)) for y, x in corners]
+    free = [s for s in spots if all(abs(s[0] - t[0]) >= wide or abs(s[1] - t[1]) >= high for t in taken)]
+    x, y = (free or spots)[0]
+    taken.append((x, y))
+    frame = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
+    tag = f'<rect class="tag" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" rx="{high / 5:.1f}"/>'
+    place = f'x="{x + wide / 2:.1f}" y="{y + high * 0.78:.1f}" font-size="{high * 0.8:.1f}"'
+    ties, title = f"t{n} k{(n - 1) % len(COLOURS)}", f"{sentence.text} ({box.score:.2f})"
+    lines = f'<rect class="edge" {frame}/><rect class="line" {frame}/>'
+    drawn = f"<title>{escape(title)}</title>{lines}{tag}<text {place}>{n}</text>"
+    return f'<g class="box tied {ties}" tabindex="0">{drawn}</g>'
+
+
+def _sentences(report: GroundedReport, placed: list[GroundedSentence]) -> str:
+    parts = []
+    numbers = {id(sentence): n for n, sentence in enumerate(placed, start=1)}
+    for section, sentences in itertools.groupby(report.sentences, key=lambda sentence: sentence.section):
+        parts.append(f"<h2>{escape(section)}</h2>" if section else "")
+        parts += [_sentence(sentence, numbers.get(id(sentence), 0)) for sentence in sentences]
+    return "".join(parts)
+
+
+def _sentence(sentence: GroundedSentence, number: int) -> str:
+    text = escape(sentence.text)
+    if number:
+        count = len(sentence.boxes)
+        scores = ", ".join(f"{box.score:.2f}" for box in sentence.boxes)
+        words = {"negated": " · its words deny a finding", "normal": " · its words call something normal"}
+        note = f"{count} box{'es' * (count > 1)} · {scores}{words.get(sentence.kind, '')}"
+        ties = f"placed tied t{number} k{(number - 1) % len(COLOURS)}"
+        return f'<p class="said {ties}" tabindex="0"><b class="badge">{number}</b>{text}<small>{note}</small></p>'
+    note = _SILENT.get(sentence.kind, "no box") if sentence.asked else "says nothing of this image: not looked for"
+    return f'<p class="said silent"><b class="badge">–</b>{text}<small>{note}</small></p>'
