@@ -25,9 +25,9 @@ _SILENT = {"finding": "affirmed, but no place found", "negated": "denied: no box
 _STYLE = """
 .study { display: grid; grid-template-columns: minmax(0, 11fr) minmax(0, 9fr); gap: 28px; margin-top: 24px; }
 .plates { position: sticky; top: 12px; align-self: start; display: grid; gap: 12px; }
-.plate { position: relative; width: fit-content; margin: 0 auto; background: #0b0d10; border-radius: 10px; }
-.plate { overflow: hidden; }
-.plate img { display: block; max-width: 100%; max-height: calc(100vh - 48px); }
+.plate { position: relative; margin: 0 auto; background: #0b0d10; border-radius: 10px; overflow: hidden; }
+.plate { --high: calc(100vh - 48px); width: min(100%, var(--high) * var(--ratio)); aspect-ratio: var(--ratio); }
+.plate img { display: block; width: 100%; height: 100%; }
 .plate svg { position: absolute; inset: 0; width: 100%; height: 100%; }
 .box { transition: opacity .12s; cursor: pointer; outline: none; }
 .box rect { fill: transparent; vector-effect: non-scaling-stroke; }
@@ -50,9 +50,9 @@ _STYLE = """
 @media (max-width: 820px) {
   .study { grid-template-columns: minmax(0, 1fr); gap: 14px; }
   .plates { top: 0; z-index: 1; background: var(--page); padding: 4px 0; }
-  .plate img { max-height: 52vh; }
+  .plate { --high: 52vh; }
 }
-@media print { .study { display: block; } .plates { position: static; } .plate img { max-height: 60vh; } }
+@media print { .study { display: block; } .plates { position: static; } .plate { --high: 60vh; } }
 """
 
 
@@ -67,7 +67,7 @@ def write_page(path: Path, report: GroundedReport, window: tuple[float, float] =
     Raises:
         DataError: An image cannot be read; names the file.
     """
-    placed = [sentence for sentence in report.sentences if sentence.groundable]
+    placed = list({one.text: one for one in report.sentences if one.groundable}.values())  # one number for one text
     plates = [_plate(report, number, image, placed, window) for number, image in enumerate(report.images)]
     tints = "background: color-mix(in srgb, var(--k) 24%, transparent);"
     ties = (
@@ -77,17 +77,17 @@ def write_page(path: Path, report: GroundedReport, window: tuple[float, float] =
     )
     colours = (f".k{i} {{ --k: {colour}; }}\n" for i, colour in enumerate(COLOURS))
     body = (
-        f'{_header(report, len(placed))}<div class="study"><div class="plates">{"".join(plates)}</div>'
+        f'{_header(report, placed)}<div class="study"><div class="plates">{"".join(plates)}</div>'
         f'<div class="report">{_sentences(report, placed)}</div></div>'
     )
     style = "".join([_STYLE, *colours, *ties])
     return write_text(path, [page(f"Grounded report · {report.study}", body, style)])
 
 
-def _header(report: GroundedReport, placed: int) -> str:
-    count = sum(len(sentence.boxes) for sentence in report.sentences)
+def _header(report: GroundedReport, placed: list[GroundedSentence]) -> str:
+    count, shown = sum(one.groundable for one in report.sentences), sum(len(one.boxes) for one in placed)
     files = ", ".join(Path(image.file).name for image in report.images)
-    told = f"{len(report.sentences)} sentences, {placed} with a place, {count} boxes above {report.threshold:.2f}"
+    told = f"{len(report.sentences)} sentences, {count} with a place, {shown} boxes above {report.threshold:.2f}"
     by = f"<p><strong>The report was written by {escape(report.generator)}, a program.</strong></p>" * bool(
         report.generator
     )
@@ -113,7 +113,8 @@ def _plate(
         for box in sorted(sentence.boxes, key=lambda box: box.score)
         if box.image == number
     )
-    return f'<div class="plate">{shown}<svg viewBox="0 0 {image.width} {image.height}">{boxes}</svg></div>'
+    ratio, view = f"--ratio: {image.width / image.height:.5f}", f"0 0 {image.width} {image.height}"
+    return f'<div class="plate" style="{ratio}">{shown}<svg viewBox="{view}">{boxes}</svg></div>'
 
 
 def _box(
@@ -139,10 +140,10 @@ def _box(
 
 def _sentences(report: GroundedReport, placed: list[GroundedSentence]) -> str:
     parts = []
-    numbers = {id(sentence): n for n, sentence in enumerate(placed, start=1)}
+    numbers = {sentence.text: n for n, sentence in enumerate(placed, start=1)}
     for section, sentences in itertools.groupby(report.sentences, key=lambda sentence: sentence.section):
         parts.append(f"<h2>{escape(section)}</h2>" if section else "")
-        parts += [_sentence(sentence, numbers.get(id(sentence), 0)) for sentence in sentences]
+        parts += [_sentence(sentence, numbers.get(sentence.text, 0)) for sentence in sentences]
     return "".join(parts)
 
 

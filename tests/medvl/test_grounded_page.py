@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_sentences_and_boxes_are_tied(tmp_path: Path) -> None:
     assert "script" not in found.tags
     assert all(address.startswith("data:image/jpeg;base64,") for address in found.addresses)
     assert len(found.addresses) == 2
+
+
+def test_a_sentence_said_twice_has_one_number(tmp_path: Path) -> None:
+    told = report(tmp_path, count=2)
+    found = Ties()
+    found.feed(
+        write_page(tmp_path / "page.html", replace(told, sentences=(*told.sentences, told.sentences[0]))).read_text()
+    )
+    assert ["t1" in classes for classes in found.said] == [True, False, False, False, True]
+    assert len(found.boxes) == 3
 
 
 def test_numbers_keep_apart_and_inside(tmp_path: Path) -> None:
