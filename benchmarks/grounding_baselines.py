@@ -15,10 +15,9 @@ from typing import Any
 
 from benchmarks.grounding_scores import Comparison, alone, compare_methods, headline
 from benchmarks.harness import write_result
-from medvl.cli.main import main
-from medvl.outputs import PhrasePrediction, read_predictions
+from benchmarks.training import CONFIGS, call, tested, trained
+from medvl.outputs import PhrasePrediction
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 METHODS = {  # config, and what is taken away
     "ours": ("quickstart/grounding.yaml", "none"),
     "one-box": ("grounding/baseline_one_box.yaml", "none"),
@@ -27,7 +26,6 @@ METHODS = {  # config, and what is taken away
     "text-only": ("quickstart/grounding.yaml", "image"),
     "image-only": ("quickstart/grounding.yaml", "text"),
 }
-CALIBRATED = ("--model.postprocess.threshold", "calibrated", "--model.postprocess.fusion_iou", "calibrated")
 
 
 def run(seed: int = 0, seeds: int = 3, steps: int = 1200, studies: int = 1200, size: int = 0) -> dict[str, Any]:
@@ -49,22 +47,11 @@ def run(seed: int = 0, seeds: int = 3, steps: int = 1200, studies: int = 1200, s
         for one in range(seed, seed + seeds):
             for name, (config, blind) in METHODS.items():
                 options = ["--config", str(CONFIGS / config), "--data.source.root", str(twin), "--data.blind", blind]
-                lines, spent = train(options, Path(folder) / f"{name}-{one}", one, steps)
-                found[name].append(lines)
-                minutes[name].append(spent)
+                start = time.perf_counter()
+                folder_of_run = trained(options, Path(folder) / f"{name}-{one}", one, steps)
+                minutes[name].append((time.perf_counter() - start) / 60)  # validation included
+                found[name].append(tested(folder_of_run))
     return write(found, minutes, seed, seeds=seeds, steps=steps, studies=studies)
-
-
-def train(options: list[str], runs: Path, seed: int, steps: int) -> tuple[list[PhrasePrediction], float]:
-    """Fit and test one model; return its test predictions and the minutes that fit took, validation included."""
-    options = [*options, *CALIBRATED, "--runs", str(runs), "--seed_everything", str(seed)]
-    length = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // 4))]
-    start = time.perf_counter()
-    call("fit", *options, *length)
-    minutes = (time.perf_counter() - start) / 60
-    call("test", *options, "--ckpt_path", "best")
-    (file,) = runs.glob("grounding/*/*-*/predictions/test.jsonl")
-    return read_predictions(file), minutes
 
 
 def write(
@@ -102,13 +89,3 @@ def markdown(comparison: Comparison) -> str:
         cells = [f"{row[key].mean:.3f} ({row[key].low:.3f}–{row[key].high:.3f})" for key in columns.values()]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def call(*words: str) -> None:
-    """Run a command of ours, as a user would.
-
-    Raises:
-        RuntimeError: It failed.
-    """
-    if main(list(words)):
-        raise RuntimeError(f"medvl {' '.join(words)} failed")

@@ -1,0 +1,65 @@
+"""Line charts as PNG, for documents that show no SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medvl.viz.chart import Line
+
+_COLOURS = ("#0b6bcb", "#c2570c", "#0a7a55", "#a8328a", "#7a6a00", "#3d8fb5", "#8a4b2a", "#555555")  # as style.py's
+_MARKS = "osD^vPX*"
+
+
+def line_figure(
+    path: Path,
+    title: str,
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    intervals: Sequence[tuple[Sequence[float], Sequence[float]]] = (),
+    x_log: bool = False,
+) -> Path:
+    """Draw up to eight lines, told apart by colour and mark; the horizontal axis has a tick where they have a point.
+
+    Args:
+        path: The PNG to write.
+        title: Heading of the figure.
+        lines: The lines.
+        x_label: Under the horizontal axis.
+        y_label: Beside the vertical axis.
+        intervals: Low and high bounds of each line, drawn as bars; none if empty.
+        x_log: Whether the horizontal axis is logarithmic.
+
+    Returns:
+        `path`.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for i, line in enumerate(lines):
+        style: dict[str, Any] = {
+            "color": _COLOURS[i % 8],
+            "marker": _MARKS[i % 8],
+            "label": line.name,
+            "linewidth": 1.8,
+        }
+        if intervals:
+            low, high = intervals[i]
+            below, above = ([abs(a - b) for a, b in zip(bound, line.y, strict=True)] for bound in (low, high))
+            axes.errorbar(line.x, line.y, yerr=[below, above], capsize=3, **style)
+        else:
+            axes.plot(line.x, line.y, **style)
+    if x_log:
+        axes.set_xscale("log")
+    ticks = sorted({x for line in lines for x in line.x})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
