@@ -79,11 +79,13 @@ def test_nothing_unpickles() -> None:
 
 
 def words_for(config: Path) -> list[str]:
-    """Return the command line that parses one config: overlays and encoders go with the quickstart."""
+    """Return the command line that parses one config: overlays, encoders and sources go with the quickstart."""
     quickstart = ["fit", "--print_config", "--config", str(ROOT / "configs/quickstart/grounding.yaml")]
     kind = config.relative_to(ROOT / "configs").parts[0]
     if kind == "trainer":
         return [*quickstart, "--config", str(config)]
+    if kind == "sources":
+        return [*quickstart, "--data.source", str(config)]
     if kind == "encoders":
         text = config.read_text(encoding="utf-8")
         return [*quickstart, "--model.text_encoder" if "Text" in text else "--model.image_encoder", str(config)]
