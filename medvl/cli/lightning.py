@@ -12,26 +12,17 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import CheckpointIO
 
 from medvl.cli import runs
+from medvl.cli.headline import print_headline
 from medvl.cli.imports import guard_imports, import_families
 from medvl.cli.kept import config_of_run
 from medvl.cli.mistakes import explain, mistake_behind
 from medvl.cli.nulls import read_none_as_null
-from medvl.cli.progress import plain_lines
+from medvl.cli.parts import trainer_parts
 from medvl.cli.quiet import quieten
-from medvl.cli.recording import (
-    MetricsFile,
-    RunRecorder,
-    WholeCheckpointIO,
-    default_checkpoint,
-    load_primitives,
-    write_report,
-)
+from medvl.cli.recording import RunRecorder, load_primitives, write_report
 from medvl.cli.words import options_of, without_options
 from medvl.encoders.hub import rebuilding
 from medvl.errors import CheckpointError, ConfigError
@@ -96,6 +87,8 @@ class MedvlCLI(LightningCLI):
         model = getattr(sys.modules[module], name)
         self.task = str(getattr(model, "task_name", name.removesuffix("Task").lower()))
         config.name = config.name or next((Path(str(path)).stem for path in config.config or ()), "default")
+        if self.subcommand in ("test", "validate"):
+            config.verbose = False  # the headline is printed instead; every metric is in metrics.jsonl
         if self.subcommand == "predict":
             config.return_predictions = False  # they are written, not kept: a test split may not fit in memory
         parent = Path(config.runs) / self.task / config.name
@@ -134,24 +127,11 @@ class MedvlCLI(LightningCLI):
         keep = {key: value for key, value in self.config_dump.items() if key not in NOT_SAVED}
         newest = self.made is not None and self.subcommand == "fit"
         recorder = RunRecorder(self.folder, yaml.safe_dump(keep, sort_keys=False), str(self.subcommand), newest)
-        callbacks = [recorder, *as_list(config.callbacks)]
-        checkpointing = config.enable_checkpointing is not False and not config.fast_dev_run
-        if checkpointing and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-            callbacks.append(default_checkpoint(self.folder, getattr(self.model, "monitor", ("val/loss", "min"))))
-        callbacks += plain_lines(config.enable_progress_bar, callbacks)
-        plugins = as_list(config.plugins)
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(WholeCheckpointIO())
-        loggers = as_list(None if config.logger is True else config.logger)
-        loggers.insert(0, MetricsFile(self.folder, str(self.subcommand)))
-        if config.logger in (None, True):
-            loggers.append(TensorBoardLogger(self.folder, name="tensorboard", version=""))
+        monitor = getattr(self.model, "monitor", ("val/loss", "min"))
         return super().instantiate_trainer(
             default_root_dir=str(self.folder),
-            callbacks=callbacks,
-            plugins=plugins,
-            logger=loggers,
             use_distributed_sampler=False,  # the samplers shard themselves, unpadded
+            **trainer_parts(config, self.folder, str(self.subcommand), recorder, monitor),
             **kwargs,
         )
 
@@ -175,6 +155,8 @@ class MedvlCLI(LightningCLI):
     @rank_zero_only
     def finish(self) -> None:
         """Write the report, and say where everything lies and what comes next."""
+        if self.subcommand in ("test", "validate"):
+            print_headline(self.trainer.callback_metrics, getattr(self.model, "headline", ()))
         report = write_report(self.folder)
         following = NEXT.get(str(self.subcommand)) if (self.folder / runs.CHECKPOINTS).is_dir() else None
         command = f"medvl {following} --run {self.folder} --ckpt_path best" if following else f"look at {report}"
@@ -199,10 +181,3 @@ def run(words: list[str]) -> int:
         raise mistake from error
     cli.finish()
     return 0
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return `value` as a new list: empty for None and False."""
-    if value is None or value is False:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]

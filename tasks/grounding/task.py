@@ -40,6 +40,10 @@ class PhraseTask(LightningModule):
 
     task_name = "grounding"
     monitor = ("val/p_at_f1", "max")
+    headline = (
+        *("p_at_f1/boxed", "p_at_f1/single", "p_at_f1/multi", "set_f1@0.5/boxed", "miou"),
+        *("n_acc/negated", "n_acc/absent", "t_acc", "map_50", "froc/mean", "ece"),
+    )
 
     def __init__(
         self,

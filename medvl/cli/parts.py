@@ -1,0 +1,48 @@
+"""What every trainer of ours carries: recorder, checkpoints, plain progress lines, loggers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import CheckpointIO
+
+from medvl.cli.progress import plain_lines
+from medvl.cli.recording import MetricsFile, WholeCheckpointIO, default_checkpoint
+
+
+def trainer_parts(
+    config: Namespace, folder: Path, subcommand: str, recorder: Callback, monitor: tuple[str, str]
+) -> dict[str, list[Any]]:
+    """Return `callbacks`, `plugins` and `logger`: the user's own and ours, ours only where the user names none.
+
+    Args:
+        config: The trainer's part of the configuration, its classes built.
+        folder: The run folder.
+        subcommand: `fit`, `validate`, `test` or `predict`.
+        recorder: Comes first, since it makes the folder.
+        monitor: Metric and mode by which the best checkpoint is chosen.
+    """
+    callbacks = [recorder, *as_list(config.callbacks)]
+    checkpointing = config.enable_checkpointing is not False and not config.fast_dev_run
+    if checkpointing and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        callbacks.append(default_checkpoint(folder, monitor))
+    callbacks += plain_lines(config.enable_progress_bar, callbacks)
+    plugins = as_list(config.plugins)
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpointIO())
+    loggers = [MetricsFile(folder, subcommand), *as_list(None if config.logger is True else config.logger)]
+    if config.logger in (None, True):
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+    return {"callbacks": callbacks, "plugins": plugins, "logger": loggers}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return `value` as a new list: empty for None and False."""
+    if value is None or value is False:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
