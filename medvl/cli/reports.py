@@ -24,6 +24,9 @@ RESULTS = "reports.jsonl"
 def run(words: list[str]) -> int:
     """Ground reports: a page and a line of JSON for each study, COCO results for all."""
     parser = _parser()
+    if {"-h", "--help"} & set(words):
+        parser.print_help()
+        return 0
     given, rest = parser.parse_known_args(words)
     if foreign := [word for word in rest if word.startswith("-") and not word.startswith("--generator.")]:
         parser.unknown(foreign[0])

@@ -157,6 +157,12 @@ def test_a_generator_writes_what_is_not_given(medvl: Run, trained: Path, image: 
         assert (status, told in error, "secret" in error, Path("o3").exists()) == (2, True, False, False)
 
 
+def test_help_tells_both_ways(medvl: Run) -> None:
+    status, out, _ = medvl("predict --report --help")
+    assert (status, "--generator" in out) == (0, True)
+    assert "medvl predict --report" in medvl("predict --help")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
