@@ -74,7 +74,7 @@ class GroundingCriterion(nn.Module):
         loss = self.score * parts["score"] + self.heat * parts["heat"] + self.any_heat * parts["any_heat"]
         for kind, weight in (("l1", self.l1), ("giou", self.giou)):
             loss = loss + weight * sum(part for name, part in parts.items() if name.endswith(kind))
-        return {"loss": loss, **parts, "unmatched": gold.new_tensor(float(matches.unmatched))}
+        return {"loss": loss, **parts}
 
     def _normaliser(self, own: Tensor) -> Tensor:
         """Return what to divide a sum over `own` things by: in training, the mean over the ranks."""

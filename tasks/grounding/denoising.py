@@ -44,7 +44,7 @@ class Denoising:
         """Return which start belongs to which gold box, the same in every decoder layer."""
         phrase, query, gold = self._pairs(targets)
         layer = torch.arange(layers, device=gold.device).repeat_interleave(len(gold))
-        return Matches(layer, phrase.repeat(layers), query.repeat(layers), gold.repeat(layers), unmatched=0)
+        return Matches(layer, phrase.repeat(layers), query.repeat(layers), gold.repeat(layers))
 
     def _pairs(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
         counts = torch.tensor(targets.counts, dtype=torch.long, device=targets.phrase.device)

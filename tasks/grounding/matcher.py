@@ -43,14 +43,12 @@ class Matches:
         phrase: Phrase.
         query: Query of that phrase.
         gold: Row of `Targets.boxes`.
-        unmatched: Gold boxes left over because a phrase has more of them than queries.
     """
 
     layer: Tensor
     phrase: Tensor
     query: Tensor
     gold: Tensor
-    unmatched: int
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,7 @@ class HungarianMatcher:
         best = _assign(self.cost(logits, boxes, targets).numpy(), targets.counts)
         layers, rows = np.nonzero(best >= 0)  # a phrase with more boxes than queries leaves some unmatched
         found = torch.from_numpy(np.stack([layers, rows, best[layers, rows]])).to(boxes.device)
-        unmatched = sum(max(count - logits.shape[2], 0) for count in targets.counts)
-        return Matches(found[0], targets.phrase[found[1]], found[2], found[1], unmatched)
+        return Matches(found[0], targets.phrase[found[1]], found[2], found[1])
 
     def cost(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
         """Return the cost `(L, G, Q)` of every gold box with every query of its phrase, finite throughout, on the CPU.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -29,9 +29,8 @@ class PhraseTask(LightningModule):
 
     Args:
         model: Called with images, valid pixels, phrases and the image of each phrase (see `GroundingModel.forward`);
-            answers with at least what `ScoredBoxes` names.
-        criterion: Called with that answer and the batch; returns `loss` and what else is to be logged. A part named
-            `unmatched` is the number of gold boxes that the network has no query for.
+            answers with at least what `ScoredBoxes` names. Its `queries`, if it has any, are the most boxes.
+        criterion: Called with that answer and the batch; returns `loss` and what else is to be logged.
         postprocess: Threshold and fusion of the boxes shown.
         optimizer: Called with parameter groups.
         schedule: Learning rate over the run.
@@ -61,7 +60,16 @@ class PhraseTask(LightningModule):
         self.calibration: dict[str, Any] | None = None
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
         self.val_evaluation, self.test_evaluation = Evaluation(), Evaluation(full=True)
-        self.unmatched = 0
+
+    def setup(self, stage: str) -> None:
+        """Say when a sentence has more gold boxes than the network has queries: they can never all be found."""
+        most = getattr(getattr(self.trainer, "datamodule", None), "max_boxes", 0)
+        queries = getattr(self.model, "queries", most)
+        if stage != "predict" and most > queries:
+            rank_zero_warn(
+                f"a sentence has {most} gold boxes, more than the {queries} queries: raise --model.queries; "
+                f"`medvl data check ... --queries {queries}` counts such sentences"
+            )
 
     def forward(self, batch: GroundingBatch) -> ScoredBoxes:
         """Ground every sentence of a batch."""
@@ -72,7 +80,6 @@ class PhraseTask(LightningModule):
         """Return the output and the losses, logged under `stage`."""
         output = self(batch)
         losses = self.criterion(output, batch)
-        self._count_unmatched(losses.pop("unmatched", None))
         logged = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(
             logged,
@@ -152,18 +159,6 @@ class PhraseTask(LightningModule):
         # The same on every rank, for the metrics have been reduced; Lightning warns of each that is not synchronised.
         self.log_dict(values, sync_dist=True)
         self.log("p@f1", values[f"{stage}/p_at_f1"], prog_bar=True, logger=False, sync_dist=True)
-
-    def _count_unmatched(self, unmatched: Tensor | None) -> None:
-        """Count gold boxes beyond the number of queries, and say so once."""
-        if unmatched is None or not int(unmatched):
-            return
-        if not self.unmatched:
-            warnings.warn(
-                f"a sentence has more gold boxes than the {self.model.queries} queries: raise --model.queries; "
-                "`medvl data check` counts them all",
-                stacklevel=2,
-            )
-        self.unmatched += int(unmatched)
 
 
 class GroundingTask(PhraseTask):
