@@ -8,5 +8,6 @@ TWINS = {
     "rsna": "datamodules.twins.rsna.write",
     "imagenome": "datamodules.twins.imagenome.write",
     "table": "datamodules.twins.table.write",
+    "ct-slices": "datamodules.twins.ct_slices.write",
 }
 """Writers by name: `write(folder, studies, seed, difficulty=0.5, workers=None, *, size=None, ...)`."""
