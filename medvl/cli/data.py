@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datamodules.check import Report
     from datamodules.sources.base import PhraseSource
 
+TABLES = ("table", "ct-slices")  # twins that are nobody's format but a table
 TWIN_COMMON = {"folder", "studies", "seed", "difficulty", "workers"}
 NOT_OPTIONS = {"twin": TWIN_COMMON, "clean": {"root", "subset", "clean"}}  # parameters that have no option of their own
 
@@ -112,7 +113,7 @@ def show_list() -> int:
 def twin(format: str, folder: Path, studies: int, **options: Any) -> int:
     """Write a twin."""
     load(TWINS[format])(folder, studies, **options)
-    source = format.removesuffix("-0.1")
+    source = "table" if format in TABLES else format.removesuffix("-0.1")
     root = folder / "table.csv" if source == "table" else folder
     print(f"{folder}: {studies} studies  next: medvl data check {source} {root}")
     return 0
