@@ -43,8 +43,9 @@ class GroundingData(LightningDataModule):
         predict_split: The split that predict runs over.
         seed: Seed of order and augmentation.
         guard: What is evaluated on elsewhere, so that none of its val and test patients may be trained on: a table with
-            a row per image (as `images_to_avoid.csv` or the CSV of MS-CXR), a source, or a list of them. What the
-            source's own authors ask to keep apart is always guarded.
+            a row per image (as `images_to_avoid.csv` or the CSV of MS-CXR), or a list of them. What the source's own
+            authors ask to keep apart is always guarded.
+        guard_sources: The same, as sources.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class GroundingData(LightningDataModule):
         blind: Blind = "none",
         predict_split: Literal["train", "val", "test", "all"] = "test",
         seed: int = 0,
-        guard: str | PhraseSource | list[str | PhraseSource] | None = None,
+        guard: str | list[str] | None = None,  # with a source among its types the parser would read a table's content
+        guard_sources: list[PhraseSource] | None = None,
     ) -> None:
         super().__init__()
         self.source, self.image_size = source, image_size
@@ -72,7 +74,8 @@ class GroundingData(LightningDataModule):
         self.augment, self.blind, self.predict_split, self.seed = augment, blind, predict_split, seed
         self.root, self.intake = source.root, Intake(source, on_error, max_quarantine)
         self._pixels = Pixels(self.root, image_size, window, cache, source.folders)
-        self.guards: list[Guard] = [*source.guards, *(guard if isinstance(guard, list) else [guard] if guard else [])]
+        tables = [guard] if isinstance(guard, str) else guard or ()
+        self.guards: list[Guard] = [*source.guards, *tables, *(guard_sources or ())]
         self._guarded = False
         self._opened: set[str] = set()
 
