@@ -102,7 +102,7 @@ def test_excluded_patients_are_in_no_split_and_the_guard_is_content(twin: Path, 
     assert [r for r in before.records if r.patient_id not in kept] == after.records
     assert [p.where for p in after.problems if p.code == "patients-excluded"] == ["images_to_avoid.csv", table.name]
     assert before.fingerprint != after.fingerprint
-    data(source, guard=[str(table), MSCXR(mscxr_twin)]).setup("fit")
+    data(source, guard=str(table), guard_sources=[MSCXR(mscxr_twin)]).setup("fit")
 
 
 def test_gold_patients_are_left_out_and_never_trained_on(twin: Path) -> None:

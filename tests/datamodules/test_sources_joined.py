@@ -91,9 +91,9 @@ def test_the_guard_knows_cohorts(mscxr_twin: Path, padchest_twin: Path, imagenom
     guarded = {key for key, cohorts in held_out(everyone).items() if cohorts == {"mimic-cxr"}}
     strangers = {patient_key(r.patient_id) for r in padchest.load().records if r.split == "train"}
     assert guarded & strangers, "else the next lines prove nothing"
-    GroundingData(padchest, guard=everyone, cache="none").setup("fit")
+    GroundingData(padchest, guard_sources=[everyone], cache="none").setup("fit")
     with pytest.raises(DataError) as raised:
-        GroundingData(joined, guard=everyone, cache="none").setup("fit")
+        GroundingData(joined, guard_sources=[everyone], cache="none").setup("fit")
     caught = [r for r in mscxr.load().records if r.split == "train"]
     assert str(raised.value).startswith(
         f"{len(caught)} training pairs are of {len({r.patient_id for r in caught})} patients held out for evaluation\n"
@@ -103,7 +103,7 @@ def test_the_guard_knows_cohorts(mscxr_twin: Path, padchest_twin: Path, imagenom
     with pytest.raises(DataError, match=r"imagenome, against (?s:.*)images_to_avoid.csv\n(?s:.*)avoid true"):
         GroundingData(avoided, cache="none").setup("fit")  # what the authors of a part ask for
     with pytest.raises(DataError, match="held out"):
-        GroundingData(mscxr, guard=JoinedSources([padchest, everyone]), cache="none").setup("fit")
+        GroundingData(mscxr, guard_sources=[JoinedSources([padchest, everyone])], cache="none").setup("fit")
 
 
 def test_patients_of_unknown_cohorts_are_taken_for_the_same(tmp_path: Path, png: Path) -> None:
@@ -114,7 +114,7 @@ def test_patients_of_unknown_cohorts_are_taken_for_the_same(tmp_path: Path, png:
     third = table_of(tmp_path, "third", {"A1": "test", "3": "train"}, png)
     assert {r.patient_id for r in JoinedSources([first, third]).load().records} == {"/1", "/2", "/A1", "/3"}
     with pytest.raises(DataError, match="held out"):
-        GroundingData(first, guard=second, cache="none").setup("fit")
+        GroundingData(first, guard_sources=[second], cache="none").setup("fit")
 
 
 def test_faults_and_dealt_splits_are_told_of_each(tmp_path: Path, png: Path) -> None:
