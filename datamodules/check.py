@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.leaks import Guard, held_out_problems
-from datamodules.records import PhraseRecord, Problem, leaks
-from datamodules.sources.base import PhraseSource
+from datamodules.records import AnyRecord, PhraseRecord, Problem, leaks
+from datamodules.sources.base import Source
 from datamodules.sources.files import resolve_inside
 from medvl.errors import DataError
 from medvl.io.atomic import write_text
@@ -25,8 +25,7 @@ class Report:
 
     Attributes:
         problems: Everything wrong, fatal or not, in the order of the tables.
-        counts: `records`, `images`, `patients`, `boxes`, `with boxes`, `without boxes` and one per split, of the
-            usable rows, then `problem/CODE` per kind of problem.
+        counts: The source's `inventory` and one per split, of the usable rows, then `problem/CODE` per kind of problem.
     """
 
     problems: list[Problem]
@@ -39,7 +38,7 @@ class Report:
 
 
 def check_source(
-    source: PhraseSource,
+    source: Source[AnyRecord],
     decode: bool = True,
     max_boxes: int | None = None,
     workers: int | None = None,
@@ -61,40 +60,34 @@ def check_source(
     problems = loaded.problems + leaks(loaded.records)
     problems += held_out_problems(source, loaded.records, [*source.guards, *guards])
     if decode:
-        broken = _undecodable(source, sorted({record.path for record in loaded.records}), workers)
+        broken = _undecodable(source, sorted({path for record in loaded.records for path in record.paths}), workers)
         problems += [
-            Problem("image-unreadable", record.row, broken[record.path], path=record.path)
+            Problem("image-unreadable", record.row, broken[path], record.without(broken) is None, path)
             for record in loaded.records
-            if record.path in broken
+            for path in record.paths
+            if path in broken
         ]
     if max_boxes is not None:
         problems += _crowded(loaded.records, max_boxes)
     lost = {problem.where for problem in problems if problem.fatal}
-    return Report(problems, _counts([r for r in loaded.records if r.row not in lost], problems))
+    return Report(problems, _counts(source, [r for r in loaded.records if r.row not in lost], problems))
 
 
-def _crowded(records: Iterable[PhraseRecord], most: int) -> list[Problem]:
+def _crowded(records: Iterable[object], most: int) -> list[Problem]:
     return [
         Problem("too-many-boxes", r.row, f"{len(r.boxes)} boxes, but the model has {most} queries", fatal=False)
         for r in records
-        if len(r.boxes) > most
+        if isinstance(r, PhraseRecord) and len(r.boxes) > most
     ]
 
 
-def _counts(records: Sequence[PhraseRecord], problems: Sequence[Problem]) -> dict[str, int]:
-    counts = {
-        "records": len(records),
-        "images": len({record.path for record in records}),
-        "patients": len({record.patient_id for record in records}),
-        "boxes": sum(len(record.boxes) for record in records),
-        "with boxes": sum(bool(record.boxes) for record in records),
-        "without boxes": sum(not record.boxes for record in records),
-    }
+def _counts(source: Source[AnyRecord], records: Sequence[AnyRecord], problems: Sequence[Problem]) -> dict[str, int]:
+    counts = source.inventory(records)
     counts |= sorted(Counter(record.split for record in records).items())
     return counts | {f"problem/{code}": n for code, n in sorted(Counter(p.code for p in problems).items())}
 
 
-def _undecodable(source: PhraseSource, paths: Sequence[str], workers: int | None) -> dict[str, str]:
+def _undecodable(source: Source[AnyRecord], paths: Sequence[str], workers: int | None) -> dict[str, str]:
     """Return why, for each image that does not decode."""
     jobs = [(str(source.root), path, source.follow_links) for path in paths]
     faults = run_all(_decode, jobs, workers, "decoding images")

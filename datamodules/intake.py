@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal
+from typing import Generic, Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from datamodules.records import SPLITS, PhraseRecord, Problem
-from datamodules.sources.base import Loaded, PhraseSource
+from datamodules.records import SPLITS, AnyRecord, Problem
+from datamodules.sources.base import Loaded, Source
 from datamodules.sources.splits import SPLIT_DEALT
 from medvl.errors import DataError
 
 OnError = Literal["raise", "quarantine"]
 
 
-class Intake:
+class Intake(Generic[AnyRecord]):
     """The usable records of a source.
 
     Args:
@@ -25,10 +25,11 @@ class Intake:
         max_quarantine: Largest share of the rows that may be left out.
     """
 
-    def __init__(self, source: PhraseSource, on_error: OnError = "raise", max_quarantine: float = 0.05) -> None:
-        self.source, self.on_error, self.max_quarantine = source, on_error, max_quarantine
+    def __init__(self, source: Source[AnyRecord], on_error: OnError = "raise", max_quarantine: float = 0.05) -> None:
+        self.source: Source[AnyRecord] = source
+        self.on_error, self.max_quarantine = on_error, max_quarantine
         self.dropped: list[Problem] = []
-        self._loaded: Loaded | None = None
+        self._loaded: Loaded[AnyRecord] | None = None
         self._broken: set[str] = set()
 
     def load(self) -> None:
@@ -43,20 +44,31 @@ class Intake:
             if self.dealt and self.source.split == "auto":
                 rank_zero_warn(f"{self.dealt}; --data.source.split says otherwise")
 
-    def records(self, split: str) -> list[PhraseRecord]:
+    def records(self, split: str) -> list[AnyRecord]:
         """Return the usable records of `train`, `val`, `test` or `all`."""
-        return [r for r in self._data.records if split in ("all", r.split) and r.path not in self._broken]
+        found = (r.without(self._broken) for r in self._data.records if split in ("all", r.split))
+        return [record for record in found if record is not None]
 
     def drop_images(self, split: str, unreadable: Mapping[str, str]) -> None:
         """Refuse or leave out the records of a split whose images, given with the reason, cannot be read.
 
+        A study goes on with the images that are left to it.
+
         Raises:
             DataError: As `on_error` tells.
         """
-        rows = [record for record in self.records(split) if record.path in unreadable]
-        self._refuse_or_drop(
-            [Problem("image-unreadable", r.row, f"{r.path}: {unreadable[r.path]}", path=r.path) for r in rows]
-        )
+        lost = [
+            Problem("image-unreadable", r.row, f"{path}: {unreadable[path]}", r.without(unreadable) is None, path)
+            for r in self.records(split)
+            for path in r.paths
+            if path in unreadable
+        ]
+        self._refuse_or_drop([problem for problem in lost if problem.fatal])
+        spared = [problem for problem in lost if not problem.fatal]
+        if spared:
+            self.dropped += spared
+            first = f"{spared[0].where}: {spared[0].message}"
+            rank_zero_warn(f"{len(spared)} images cannot be read; their studies have others; first at {first}")
         self._broken |= set(unreadable)
 
     def need(self, split: str) -> None:
@@ -66,7 +78,7 @@ class Intake:
         sizes = ", ".join(f"{name} {len(self.records(name))}" for name in SPLITS)
         way_on = "--data.source.split auto makes a val, deal deals all patients anew"
         hint = "; ".join(filter(None, (self.dealt, way_on)))
-        raise DataError(f"no usable pair in split {split!r} ({sizes})", where=str(self.source.given), hint=hint)
+        raise DataError(f"nothing usable in split {split!r} ({sizes})", where=str(self.source.given), hint=hint)
 
     @property
     def dealt(self) -> str:
@@ -75,8 +87,8 @@ class Intake:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Pairs, images, patients and sentences by number of boxes, per split; and what was left out, by kind."""
-        found = {split: _count(self.records(split)) for split in SPLITS}
+        """What there is (as the source's `tally`), per split; and what was left out, by kind."""
+        found = {split: self.source.tally(self.records(split)) for split in SPLITS}
         return {**found, "dropped": dict(Counter(problem.code for problem in self.dropped))}
 
     @property
@@ -89,7 +101,7 @@ class Intake:
         return told
 
     @property
-    def _data(self) -> Loaded:
+    def _data(self) -> Loaded[AnyRecord]:
         if self._loaded is None:
             raise RuntimeError("call load() first, or setup() of the datamodule")
         return self._loaded
@@ -104,22 +116,10 @@ class Intake:
             hint = "mend them, or leave them out with --data.on_error quarantine"
             raise DataError(f"{len(problems)} rows cannot be used ({kinds})", where=where, hint=hint, command=command)
         self.dropped += problems
-        rows = len({problem.where for problem in self.dropped})  # a row may have several faults
+        rows = len({problem.where for problem in self.dropped if problem.fatal})  # a row may have several faults
         share = rows / (len(self._data.records) + rows)
         if share > self.max_quarantine:
             hint = f"--data.max_quarantine allows {self.max_quarantine:.0%}"
             what = f"{share:.0%} of the rows cannot be used ({kinds})"
             raise DataError(what, where=where, hint=hint, command=command)
         rank_zero_warn(f"{len(problems)} rows are left out ({kinds}); first at {where}; see: {command}")
-
-
-def _count(records: list[PhraseRecord]) -> dict[str, int]:
-    boxes = [len(record.boxes) for record in records]
-    return {
-        "pairs": len(records),
-        "images": len({record.path for record in records}),
-        "patients": len({record.patient_id for record in records}),
-        "zero": boxes.count(0),
-        "single": boxes.count(1),
-        "multi": len(boxes) - boxes.count(0) - boxes.count(1),
-    }

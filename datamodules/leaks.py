@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from datamodules.records import PhraseRecord, Problem
-from datamodules.sources.base import PhraseSource
+from datamodules.records import AnyRecord, Problem
+from datamodules.sources.base import Source
 from datamodules.sources.patients import patients_held_out
 from medvl.errors import DataError
 
-Guard = str | Path | PhraseSource
+Guard = str | Path | Source[Any]
 
 
 def held_out(guard: Guard) -> dict[str, set[str]]:
@@ -23,7 +24,7 @@ def held_out(guard: Guard) -> dict[str, set[str]]:
 
     Of a source they are those of val and test.
     """
-    if not isinstance(guard, PhraseSource):
+    if not isinstance(guard, Source):
         return {key: {""} for key in patients_held_out(guard)}
     found: dict[str, set[str]] = defaultdict(set)
     for record in guard.read().records:
@@ -35,10 +36,10 @@ def held_out(guard: Guard) -> dict[str, set[str]]:
 
 def name_of(guard: Guard) -> str:
     """Return what an error may call a guard."""
-    return guard.name if isinstance(guard, PhraseSource) else str(guard)
+    return guard.name if isinstance(guard, Source) else str(guard)
 
 
-def _caught(source: PhraseSource, records: Iterable[PhraseRecord], guard: Guard) -> list[PhraseRecord]:
+def _caught(source: Source[AnyRecord], records: Iterable[AnyRecord], guard: Guard) -> list[AnyRecord]:
     """Return the training records of patients whom a guard holds out; the same id in another cohort is another person.
 
     Where the cohort of either is not known, they are taken for the same.
@@ -51,7 +52,9 @@ def _caught(source: PhraseSource, records: Iterable[PhraseRecord], guard: Guard)
     return [record for record in records if record.split == "train" and is_kept(*source.patient_of(record))]
 
 
-def held_out_problems(source: PhraseSource, records: Sequence[PhraseRecord], guards: Sequence[Guard]) -> list[Problem]:
+def held_out_problems(
+    source: Source[AnyRecord], records: Sequence[AnyRecord], guards: Sequence[Guard]
+) -> list[Problem]:
     """Return one fatal problem per training record of a patient whom a guard holds out."""
     found = []
     for guard in guards:
@@ -61,7 +64,7 @@ def held_out_problems(source: PhraseSource, records: Sequence[PhraseRecord], gua
     return found
 
 
-def refuse_held_out(source: PhraseSource, records: Sequence[PhraseRecord], guards: Sequence[Guard]) -> None:
+def refuse_held_out(source: Source[AnyRecord], records: Sequence[AnyRecord], guards: Sequence[Guard]) -> None:
     """Raise where a training set holds patients whom a guard holds out.
 
     Raises:

@@ -8,9 +8,19 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.packing import Draws, PackedBatchSampler
+from datamodules.packing import Chunk, Draws, PackedBatchSampler
 
 Batch = TypeVar("Batch")
+
+
+class BatchSet(Dataset[Batch]):
+    """A dataset that builds the batch of a `Draw`.
+
+    Attributes:
+        pairs_of_image: What travels together: for each image pass the indices of its pairs.
+    """
+
+    pairs_of_image: list[Chunk]
 
 
 class BatchLoader(Generic[Batch]):

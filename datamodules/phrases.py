@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from datamodules.augment import LINEAR, GroundingAugment
 from datamodules.batches import GroundingBatch
 from datamodules.borrow import Lender
+from datamodules.loader import BatchSet
 from datamodules.packing import Chunk, Draw
 from datamodules.pixels import Pixels
 from datamodules.records import PhraseRecord
@@ -60,7 +60,7 @@ class View(NamedTuple):
         )
 
 
-class PhraseDataset(Dataset[GroundingBatch]):
+class PhraseDataset(BatchSet[GroundingBatch]):
     """Builds the batch of a `Draw`; a pair is a record, and pairs of one path share an image.
 
     Args:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 from medvl.errors import nearest
 
@@ -50,6 +51,95 @@ class PhraseRecord:
     extra_boxes: tuple[Box, ...] | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     row: str = ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The image's file, if it is named."""
+        return (self.path,) if self.path else ()
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the image stands for a patient nobody named."""
+        return self.patient_id == self.image
+
+    @property
+    def teaches(self) -> bool:
+        """Whether it can be trained on."""
+        return bool(self.boxes)
+
+    def without(self, paths: Collection[str]) -> PhraseRecord | None:
+        """Return the record if it can do without the images at `paths`."""
+        return None if self.path in paths else self
+
+
+Sections = Literal["both", "findings", "impression"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRecord:
+    """One study: its images and what was written about them.
+
+    Attributes:
+        images: The image files, relative to the source's root, the best view first; may be empty (a text alone).
+        patient_id: Patient, as the source names them.
+        study_id: Study, as the source names it; no two records share it.
+        split: `train`, `val` or `test`.
+        source: The source's name, for example `mimic-cxr`.
+        findings: Text of that section, '' where there is none.
+        impression: The same.
+        other: What describes the images where neither section does: the last paragraph, or a text without headings.
+        labels: What the source says of findings: 1 present, 0 absent, -1 uncertain; those it does not speak of are not
+            there.
+        attributes: What else may group an evaluation: `sex`, `age`, `view`.
+        row: Where it was read, for errors: `file.csv:12`.
+    """
+
+    images: tuple[str, ...]
+    patient_id: str
+    study_id: str
+    split: str
+    source: str
+    findings: str = ""
+    impression: str = ""
+    other: str = ""
+    labels: dict[str, int] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
+    row: str = ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The image files."""
+        return self.images
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the study stands for a patient nobody named."""
+        return self.patient_id == self.study_id
+
+    @property
+    def teaches(self) -> bool:
+        """Whether it can be trained on."""
+        return True
+
+    @property
+    def text(self) -> str:
+        """Findings and impression, a newline between them, or what stands in their place; '' where nothing does."""
+        return self.text_of("both")
+
+    def text_of(self, sections: Sections) -> str:
+        """Return a section; where it is empty the other one, and where both are what stands in their place."""
+        both = (self.findings, self.impression)
+        if sections == "both":
+            return "\n".join(filter(None, both)) or self.other
+        return next(filter(None, both if sections == "findings" else both[::-1]), self.other)
+
+    def without(self, paths: Collection[str]) -> ReportRecord | None:
+        """Return the record with the images that are left without those at `paths`; None where that is none."""
+        left = tuple(path for path in self.images if path not in paths)
+        return self if left == self.images else replace(self, images=left) if left else None
+
+
+AnyRecord = TypeVar("AnyRecord", PhraseRecord, ReportRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +188,15 @@ def _row_faults(record: PhraseRecord) -> Iterable[tuple[str, str]]:
         yield "phrase-empty", "the phrase is empty"
     if not record.image or not record.path:
         yield "image-unnamed", "no image is named"
-    if not record.split:
-        yield "split-missing", f"no split is given; expected one of: {', '.join(SPLITS)}{_OR_DEAL}"
-    elif record.split not in SPLITS:
-        yield "split-unknown", f"unknown split {record.split[:20]!r}; {nearest(record.split, SPLITS)}{_OR_DEAL}"
+    yield from _split_faults(record.split)
     yield from filter(None, map(box_fault, record.boxes))
+
+
+def _split_faults(split: str) -> Iterable[tuple[str, str]]:
+    if not split:
+        yield "split-missing", f"no split is given; expected one of: {', '.join(SPLITS)}{_OR_DEAL}"
+    elif split not in SPLITS:
+        yield "split-unknown", f"unknown split {split[:20]!r}; {nearest(split, SPLITS)}{_OR_DEAL}"
 
 
 def _mended(record: PhraseRecord) -> tuple[PhraseRecord, list[Problem]]:
@@ -151,13 +245,46 @@ def _duplicate(record: PhraseRecord, first: PhraseRecord) -> Problem:
     return Problem("duplicate", record.row, message, fatal=not same)
 
 
-def leaks(records: Iterable[PhraseRecord]) -> list[Problem]:
+def sift_reports(
+    candidates: Iterable[ReportRecord], unpaired: bool = False
+) -> tuple[list[ReportRecord], list[Problem]]:
+    """Part usable studies from others: each candidate comes back as a record, or as a problem.
+
+    A study that lacks images or text is left out with a remark, for there are such in every collection, unless
+    `unpaired` and the other half, or a label, is there. Two records of one study are a fatal problem.
+    """
+    records: list[ReportRecord] = []
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for candidate in candidates:
+        found = [Problem(code, candidate.row, message) for code, message in _report_faults(candidate, seen)]
+        halves = bool(candidate.images), bool(candidate.text.strip())
+        if not found and not (any(halves) if unpaired else all(halves)):
+            code, what = ("image-none", "image") if halves[1] else ("text-empty", "text")
+            message = f"this study has no usable {what}; left out (`unpaired: true` of the source keeps halves)"
+            found = [Problem(code, candidate.row, message, fatal=False)]
+        problems += found
+        if not found:
+            seen[candidate.study_id] = candidate.row
+            records.append(candidate)
+    return records, problems
+
+
+def _report_faults(record: ReportRecord, seen: dict[str, str]) -> Iterable[tuple[str, str]]:
+    if not record.study_id or not record.patient_id:
+        yield "study-unnamed", "no study or no patient is named"
+    elif record.study_id in seen:
+        yield "duplicate", f"this study was already read at {seen[record.study_id]}"
+    yield from _split_faults(record.split)
+
+
+def leaks(records: Iterable[AnyRecord]) -> list[Problem]:
     """Return one fatal problem per record of a patient who is in several splits, sparing the rows nearest to `test`.
 
     The rows spared are those of the patient's last split in the order train, val, test: quarantining the others
     mends the leak and leaves the test set whole.
     """
-    rows: dict[str, dict[str, list[PhraseRecord]]] = defaultdict(lambda: defaultdict(list))
+    rows: dict[str, dict[str, list[AnyRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         rows[record.patient_id][record.split].append(record)
     found = []

@@ -1,6 +1,6 @@
 """Sources: one file per dataset, each reading its own layout as records."""
 
-from datamodules.sources.base import Loaded, PhraseSource
+from datamodules.sources.base import Loaded, PhraseSource, Source
 from datamodules.sources.imagenome import ChestImaGenome
 from datamodules.sources.joined import JoinedSources
 from datamodules.sources.ms_cxr import MSCXR
@@ -18,5 +18,6 @@ __all__ = [
     "PhraseSource",
     "PhraseTable",
     "RSNAPneumonia",
+    "Source",
     "VinDrCXR",
 ]

@@ -1,4 +1,4 @@
-"""What every source of phrases shares: how its rows become checked records, and what is told of the others."""
+"""What every source shares: how its rows become checked records, and what is told of the others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import hashlib
 import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Generic
 
-from datamodules.records import PhraseRecord, Problem, leaks, sift_records
+from datamodules.records import AnyRecord, PhraseRecord, Problem, leaks, sift_records
 from datamodules.sources.files import ImageFolder, resolve_inside
 from datamodules.sources.patients import patient_key
 from datamodules.sources.splits import SplitRule, settle_splits, split_rule, split_word
@@ -19,22 +20,22 @@ from medvl.errors import DataError
 
 
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(Generic[AnyRecord]):
     """What a source found.
 
     Attributes:
-        records: Every usable sentence, in the order in which the tables first name it.
+        records: Every usable sentence or study, in the order in which the tables first name it.
         problems: What is wrong with each row that is no part of a record, and remarks (`fatal=False`), in any order.
         fingerprint: Hash of the tables read and of size and time of the images.
     """
 
-    records: list[PhraseRecord]
+    records: list[AnyRecord]
     problems: list[Problem]
     fingerprint: str
 
 
-class PhraseSource(ABC):
-    """A dataset on disk, in its own layout, read as phrase records.
+class Source(ABC, Generic[AnyRecord]):
+    """A dataset on disk, in its own layout, read as records.
 
     Attributes:
         name: What its records call it.
@@ -72,7 +73,7 @@ class PhraseSource(ABC):
         return {"": self.root}
 
     @abstractmethod
-    def candidates(self) -> Iterator[PhraseRecord | Problem]:
+    def candidates(self) -> Iterator[AnyRecord | Problem]:
         """Yield what every row of the tables became: part of a record (not yet checked), or a problem.
 
         Records come in the order in which the tables first name them, with `own_split` for their split.
@@ -81,6 +82,18 @@ class PhraseSource(ABC):
     @abstractmethod
     def tables(self) -> list[Path]:
         """Return the table files that are read."""
+
+    @abstractmethod
+    def sift(self, candidates: Iterable[AnyRecord]) -> tuple[list[AnyRecord], list[Problem]]:
+        """Part usable records from unusable ones."""
+
+    @abstractmethod
+    def tally(self, records: Sequence[AnyRecord]) -> dict[str, int]:
+        """Count what training goes through."""
+
+    @abstractmethod
+    def inventory(self, records: Sequence[AnyRecord]) -> dict[str, int]:
+        """Count what there is, for a check."""
 
     @cached_property
     def images(self) -> ImageFolder:
@@ -100,30 +113,32 @@ class PhraseSource(ABC):
         """Return how a user leaves out the patients of a guard."""
         return "leave their rows out with --data.source.quarantine FILE"
 
-    def part_of(self, record: PhraseRecord) -> PhraseSource:
+    def part_of(self, record: AnyRecord) -> Source[AnyRecord]:
         """Return the source that a record was read from: this one, unless several are joined."""
         return self
 
-    def patient_of(self, record: PhraseRecord) -> tuple[str, str]:
+    def patient_of(self, record: AnyRecord) -> tuple[str, str]:
         """Return cohort and patient (as `patient_key`) of a record."""
         return self.cohort, patient_key(record.patient_id)
 
-    def path_of(self, record: PhraseRecord) -> Path:
-        """Return the image file of a record."""
-        return resolve_inside(self.root, record.path, self.follow_links)
+    def path_of(self, record: AnyRecord) -> Path:
+        """Return the (first) image file of a record."""
+        return resolve_inside(self.root, record.paths[0], self.follow_links)
 
-    def read(self) -> Loaded:
+    def read(self) -> Loaded[AnyRecord]:
         """Read the tables and look up the images; tells every problem, and raises only when nothing can be read."""
-        candidates, problems = [], []
+        candidates: list[AnyRecord] = []
+        problems: list[Problem] = []
         for item in settle_splits(self.candidates(), self.split, self.tables()[-1].name):
-            fault = self.images.fault(item.path) if isinstance(item, PhraseRecord) and item.path else None
             if isinstance(item, Problem):
                 problems.append(item)
-            elif fault:
-                problems.append(Problem(fault[0], item.row, fault[1], path=item.path))
-            else:
-                candidates.append(item)
-        records, found = sift_records(candidates)
+                continue
+            faults = {path: fault for path in item.paths if (fault := self.images.fault(path))}
+            left = item.without(faults)
+            for path, (code, message) in faults.items():
+                problems.append(Problem(code, item.row, message, fatal=left is None, path=path))
+            candidates += [] if left is None else [left]
+        records, found = self.sift(candidates)
         return self._without_quarantined(Loaded(records, problems + found, self._fingerprint()))
 
     @property
@@ -136,7 +151,7 @@ class PhraseSource(ABC):
         """How to mend patients in two splits."""
         return "deal them anew with --data.source.split deal, or leave out rows with --data.source.quarantine"
 
-    def load(self) -> Loaded:
+    def load(self) -> Loaded[AnyRecord]:
         """Read the dataset for training.
 
         Raises:
@@ -161,14 +176,15 @@ class PhraseSource(ABC):
             )
         return loaded
 
-    def _without_quarantined(self, loaded: Loaded) -> Loaded:
+    def _without_quarantined(self, loaded: Loaded[AnyRecord]) -> Loaded[AnyRecord]:
         """Leave out the rows that the quarantine list names; what was wrong with them is settled."""
         if self.quarantine is None:
             return loaded
         from datamodules.check import read_quarantine  # check imports this module
 
         listed = read_quarantine(self.quarantine)
-        kept = [r for r in loaded.records if r.row not in listed.rows and r.path not in listed.paths]
+        whole = [record.without(listed.paths) for record in loaded.records if record.row not in listed.rows]
+        kept = [record for record in whole if record is not None]
         open_problems = [p for p in loaded.problems if not (p.fatal and p.where in listed.rows)]
         rows = {r.row for r in loaded.records} | {p.where for p in loaded.problems if p.fatal}
         left = sorted(rows - {r.row for r in kept} - {p.where for p in open_problems if p.fatal})
@@ -185,3 +201,34 @@ class PhraseSource(ABC):
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         digest.update(self.images.stamp())
         return digest.hexdigest()
+
+
+class PhraseSource(Source[PhraseRecord]):
+    """A dataset of sentences with boxes; arguments as in `Source`."""
+
+    def sift(self, candidates: Iterable[PhraseRecord]) -> tuple[list[PhraseRecord], list[Problem]]:
+        """Part usable sentences from unusable ones (`sift_records`)."""
+        return sift_records(candidates)
+
+    def tally(self, records: Sequence[PhraseRecord]) -> dict[str, int]:
+        """Count pairs, images, patients, and sentences by number of boxes."""
+        boxes = [len(record.boxes) for record in records]
+        return {
+            "pairs": len(records),
+            "images": len({record.path for record in records}),
+            "patients": len({record.patient_id for record in records}),
+            "zero": boxes.count(0),
+            "single": boxes.count(1),
+            "multi": len(boxes) - boxes.count(0) - boxes.count(1),
+        }
+
+    def inventory(self, records: Sequence[PhraseRecord]) -> dict[str, int]:
+        """Count records, images, patients and boxes."""
+        return {
+            "records": len(records),
+            "images": len({record.path for record in records}),
+            "patients": len({record.patient_id for record in records}),
+            "boxes": sum(len(record.boxes) for record in records),
+            "with boxes": sum(bool(record.boxes) for record in records),
+            "without boxes": sum(not record.boxes for record in records),
+        }

@@ -58,7 +58,7 @@ class JoinedSources(PhraseSource):
         yield from loaded.records
         yield from loaded.problems
 
-    def read(self) -> Loaded:
+    def read(self) -> Loaded[PhraseRecord]:
         """Read every source."""
         parts = [(source, source.read()) for source in self.sources]
         digest = hashlib.sha256("".join(loaded.fingerprint for _, loaded in parts).encode()).hexdigest()

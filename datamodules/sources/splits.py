@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal, get_args
 
-from datamodules.records import SPLITS, PhraseRecord, Problem
+from datamodules.records import SPLITS, AnyRecord, Problem
 from datamodules.sources.cells import cell
 from medvl.errors import ConfigError, nearest
 
@@ -54,7 +54,7 @@ def _hashed(patients: Iterable[str]) -> list[str]:
     return sorted(set(patients), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
-def settle_splits(items: Iterable[PhraseRecord | Problem], rule: str, where: str) -> list[PhraseRecord | Problem]:
+def settle_splits(items: Iterable[AnyRecord | Problem], rule: str, where: str) -> list[AnyRecord | Problem]:
     """Fill in the splits that a dataset leaves open.
 
     Patients are dealt, never images, and whether an image is readable changes nothing for the others.
@@ -69,28 +69,30 @@ def settle_splits(items: Iterable[PhraseRecord | Problem], rule: str, where: str
     Returns:
         The items, and one remark (`SPLIT_DEALT`) that tells the counts if patients were dealt.
     """
-    settled = list(items)
-    records = [item for item in settled if isinstance(item, PhraseRecord)]
+    settled: list[AnyRecord | Problem] = list(items)
+    records = [item for item in settled if not isinstance(item, Problem)]
     dealt, remark = _dealt(records, rule)
     settled = [
         replace(item, split=dealt[item.patient_id])
-        if isinstance(item, PhraseRecord) and item.patient_id in dealt
+        if not isinstance(item, Problem) and item.patient_id in dealt
         else item
         for item in settled
     ]
-    return [*settled, Problem(SPLIT_DEALT, where, remark, fatal=False)] if remark else settled
+    if remark:
+        settled.append(Problem(SPLIT_DEALT, where, remark, fatal=False))
+    return settled
 
 
-def _dealt(records: list[PhraseRecord], rule: str) -> tuple[dict[str, str], str]:
+def _dealt(records: list[AnyRecord], rule: str) -> tuple[dict[str, str], str]:
     """Return the patients whose split is not the dataset's, each with that split, and the remark on it."""
     own: dict[str, set[str]] = defaultdict(set)
     for record in records:
         own[record.patient_id].add(record.split)
     given = set().union(*own.values())
-    who = "images (no patient is named)" if all(r.patient_id == r.image for r in records) else "patients"
+    who = "images (no patient is named)" if all(r.anonymous for r in records) else "patients"
     if rule in SPLITS:
         return dict.fromkeys(own, rule), ""
-    if given == {""} and rule == "auto" and not any(record.boxes for record in records):
+    if given == {""} and rule == "auto" and not any(record.teaches for record in records):
         return dict.fromkeys(own, "test"), "no row has a split and none has a box: all are test, for predicting"
     if given == {""} and rule != "column":
         dealt = hashed_splits(own)

@@ -1,0 +1,149 @@
+"""What the datamodules share: a source of records in, batches out, and everything between that no record type needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, Literal
+
+from lightning.pytorch import LightningDataModule
+
+from datamodules.intake import Intake, OnError
+from datamodules.leaks import Guard, refuse_held_out
+from datamodules.loader import Batch, BatchLoader, BatchSet
+from datamodules.packing import PackedBatchSampler, StridedBatchSampler
+from datamodules.pixels import CacheKind, Pixels
+from datamodules.records import SPLITS, AnyRecord
+from datamodules.sources.base import Source
+from medvl.errors import DataError
+
+NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+PredictSplit = Literal["train", "val", "test", "all"]
+
+
+class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
+    """Records of a source as batches; see the datamodules for the arguments.
+
+    Attributes:
+        limit: At most this many pairs of an image in one pass, in training.
+    """
+
+    limit: int | None = None
+
+    def __init__(
+        self,
+        source: Source[AnyRecord],
+        *,
+        image_size: int,
+        batch_size: int,
+        eval_batch_size: int | None,
+        num_workers: int,
+        window: tuple[float, float],
+        cache: CacheKind,
+        on_error: OnError,
+        max_quarantine: float,
+        predict_split: PredictSplit,
+        seed: int,
+        guard: Guard | Sequence[Guard] | None,
+    ) -> None:
+        super().__init__()
+        self.source: Source[AnyRecord] = source
+        self.image_size, self.num_workers = image_size, num_workers
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.predict_split, self.seed = predict_split, seed
+        self.root = source.root
+        self.intake: Intake[AnyRecord] = Intake(source, on_error, max_quarantine)
+        self._pixels = Pixels(self.root, image_size, window, cache, source.folders)
+        self.guards: list[Guard] = [*source.guards, *(guard if isinstance(guard, list) else [guard] if guard else [])]
+        self._guarded = False
+        self._opened: set[str] = set()
+
+    @abstractmethod
+    def make_dataset(self, split: str, train: bool) -> BatchSet[Batch]:
+        """Return the records of an opened split as a dataset, augmented where it is to train on."""
+
+    def prepare_data(self) -> None:
+        """Fill the cache once per machine, before the other ranks look for it."""
+        if self.trainer is not None and self.trainer.state.fn is not None:
+            self.setup(self.trainer.state.fn.value)
+
+    def setup(self, stage: str) -> None:
+        """Load the records and open the images of the splits that `stage` needs.
+
+        Raises:
+            DataError: Rows or images cannot be used (see `on_error`), a needed split is empty, or a patient of the
+                training set is held out by a guard.
+        """
+        self.intake.load()
+        if stage == "fit" and not self._guarded:
+            refuse_held_out(self.source, self.records("all"), self.guards)
+            self._guarded = True
+        for split in (self.predict_split,) if stage == "predict" else NEEDED[stage]:
+            self.open(split)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What there is per split, and what was left out, by kind."""
+        return self.intake.counts
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a reader of the results should know of the data: source, fingerprint, dealt splits, sizes."""
+        return self.intake.facts
+
+    def records(self, split: str) -> list[AnyRecord]:
+        """Return the usable records of `train`, `val`, `test` or `all`."""
+        return self.intake.records(split)
+
+    def open(self, split: str) -> None:
+        """Cache the images of a split, and treat those that cannot be read."""
+        for part in SPLITS if split == "all" else (split,):
+            if part not in self._opened:
+                self._opened.add(part)
+                paths = dict.fromkeys(path for record in self.records(part) for path in record.paths)
+                self.intake.drop_images(part, self._pixels.prepare(list(paths)))
+        self.intake.need(split)
+
+    def train_dataloader(self) -> BatchLoader[Batch]:
+        """Return shuffled, augmented batches of `train`."""
+        self.open("train")
+        dataset = self.make_dataset("train", train=True)
+        world, rank = self._place()
+        pairs = sum(map(len, dataset.pairs_of_image))
+        if pairs < world:
+            raise DataError(f"{pairs} training pairs cannot feed {world} ranks", where=str(self.root))
+        sampler = PackedBatchSampler(
+            dataset.pairs_of_image,
+            self.batch_size,
+            world=world,
+            rank=rank,
+            seed=self.seed,
+            limit=self.limit,
+            fixed=bool(getattr(self.trainer, "overfit_batches", 0)),
+        )
+        return BatchLoader(dataset, sampler, self.num_workers)
+
+    def val_dataloader(self) -> BatchLoader[Batch]:
+        """Return everything of `val` once."""
+        return self.eval_dataloader("val")
+
+    def test_dataloader(self) -> BatchLoader[Batch]:
+        """Return everything of `test` once."""
+        return self.eval_dataloader("test")
+
+    def predict_dataloader(self) -> BatchLoader[Batch]:
+        """Return everything of `predict_split` once."""
+        return self.eval_dataloader(self.predict_split)
+
+    def eval_dataloader(self, split: str) -> BatchLoader[Batch]:
+        """Return everything of a split once, unaugmented, in the order of the tables."""
+        self.open(split)
+        dataset = self.make_dataset(split, train=False)
+        world, rank = self._place()
+        if len(dataset.pairs_of_image) < world:  # Lightning ends the loop of a rank without data, the others would wait
+            raise DataError(f"{len(dataset.pairs_of_image)} images of split {split!r} cannot feed {world} ranks")
+        sampler = StridedBatchSampler(dataset.pairs_of_image, self.eval_batch_size, world=world, rank=rank)
+        return BatchLoader(dataset, sampler, self.num_workers)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
