@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import pad
 
 T = TypeVar("T")
 
@@ -45,3 +47,55 @@ def gather_objects(items: list[T]) -> list[T]:
     parts: list[list[T]] = [[] for _ in range(world_size())]
     dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
+
+
+class Gathered(NamedTuple):
+    """The rows of all ranks.
+
+    Attributes:
+        rows: `(N, ...)`, in rank order.
+        start: Where this rank's own rows begin.
+    """
+
+    rows: Tensor
+    start: int
+
+
+def gather_with_grad(rows: Tensor) -> Gathered:
+    """Concatenate rows `(n, ...)` of all ranks, on every rank; ranks may hold different numbers of rows, also none.
+
+    The gradient of a row is summed over all ranks, so that a loss of own rows against everyone's, divided by
+    `mean_over_ranks` of the count of rows, gets from DDP the gradient of one process. Every rank must let the result
+    take part in its loss: the backward pass is a collective too.
+    """
+    if not is_distributed():
+        return Gathered(rows, 0)
+    sizes = gather_sizes(len(rows), rows.device)
+    gathered: Tensor = _Gather.apply(rows, sizes)  # type: ignore[no-untyped-call]
+    return Gathered(gathered, sum(sizes[: rank()]))
+
+
+def gather_sizes(size: int, device: torch.device) -> list[int]:
+    """Return the `size` of every rank."""
+    own = torch.tensor([size], device=device)
+    parts = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(parts, own)
+    return [int(one) for one in torch.cat(parts).tolist()]
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather of rows, padded to the longest rank on the way; backward sums over ranks and keeps the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.own = slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))
+        padded = pad(rows, [0, 0] * (rows.ndim - 1) + [0, max(sizes) - len(rows)]).contiguous()
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        summed = grads[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed[ctx.own], None
