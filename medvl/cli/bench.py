@@ -70,7 +70,8 @@ def own_options(name: str, call: Callable[..., Any], words: list[str]) -> dict[s
     """Read the options of one benchmark: the parameters of its `run`."""
     parser = Parser(prog=f"medvl bench {name}", description=(call.__doc__ or "").partition("\n")[0])
     add_options(parser, call, set())
-    return vars(parser.parse_args(words))
+    options: dict[str, Any] = vars(parser.parse_args(words))
+    return options
 
 
 def print_results(names: list[str]) -> None:
