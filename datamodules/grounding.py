@@ -76,10 +76,9 @@ class GroundingData(SourceData[PhraseRecord, GroundingBatch]):
         )
         self.limit, self.augment, self.blind = max_phrases_per_image, augment, blind
 
-    @property
-    def max_boxes(self) -> int:
-        """Most gold boxes of any sentence; a model with fewer queries cannot find them all."""
-        return max((len(record.boxes) for record in self.intake.records("all")), default=0)
+    def crowded(self, queries: int) -> int:
+        """Return how many sentences have more gold boxes than `queries`: a model with so few cannot find them all."""
+        return sum(len(record.boxes) > queries for record in self.records("all"))
 
     def dataset(self, split: str) -> PhraseDataset:
         """Return the pairs of a split as a dataset; only that of `train` is augmented."""

@@ -63,12 +63,12 @@ class PhraseTask(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Say when a sentence has more gold boxes than the network has queries: they can never all be found."""
-        most = getattr(getattr(self.trainer, "datamodule", None), "max_boxes", 0)
-        queries = getattr(self.model, "queries", most)
-        if stage != "predict" and most > queries:
+        count = getattr(getattr(self.trainer, "datamodule", None), "crowded", None)
+        queries = getattr(self.model, "queries", None)
+        if stage != "predict" and count and queries and (found := count(queries)):
             rank_zero_warn(
-                f"a sentence has {most} gold boxes, more than the {queries} queries: raise --model.queries; "
-                f"`medvl data check ... --queries {queries}` counts such sentences"
+                f"{found} sentences have more gold boxes than the {queries} queries: raise --model.queries; "
+                f"`medvl data check ... --queries {queries}` names them"
             )
 
     def forward(self, batch: GroundingBatch) -> ScoredBoxes:

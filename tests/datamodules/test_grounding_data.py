@@ -152,7 +152,7 @@ def test_evaluation_is_whole_and_plain(tmp_path: Path) -> None:
     first, second = list(data.test_dataloader()), list(data.test_dataloader())
     assert all(map(same, first, second))
     assert [r for batch in first for r in batch.records] == data.records("test")
-    assert data.max_boxes == 1
+    assert (data.crowded(0), data.crowded(1)) == (12, 0)
     assert data.counts["test"]["images"] == 3
 
 
