@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.records import PhraseRecord
+from datamodules.records import PhraseRecord, ReportRecord
 from medvl.geometry import AxisTransform
 
 
@@ -48,6 +48,51 @@ class GroundingBatch:
     def to(self, device: torch.device) -> GroundingBatch:
         """Return the batch with its tensors on `device`; transforms and records stay as they are."""
         return GroundingBatch(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+
+
+@dataclass
+class ReportBatch:
+    """Studies: an image and a text of each.
+
+    Attributes:
+        images: Float `(B, 1, H, W)` in [0, 1], letterboxed; zeros where a study has no image.
+        valid: Bool `(B, H, W)`, False on letterbox padding, and all over where a study has no image.
+        texts: `B` texts as the network reads them; '' where a study has none.
+        labels: Float `(B, K)`: 1 present, 0 absent, -1 uncertain, NaN where the source says nothing.
+        label_names: `K` names of the labels, the same in every batch.
+        paths: `B` files of the images shown, relative to the source's root; '' where there is none.
+        records: `B` records, as loaded.
+    """
+
+    images: Tensor
+    valid: Tensor
+    texts: list[str]
+    labels: Tensor
+    label_names: tuple[str, ...]
+    paths: list[str]
+    records: list[ReportRecord]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def has_image(self) -> Tensor:
+        """Bool `(B,)`: which studies have an image."""
+        return self.valid.flatten(1).any(1)
+
+    @property
+    def has_text(self) -> Tensor:
+        """Bool `(B,)`: which studies have a text."""
+        return torch.tensor([bool(text) for text in self.texts], dtype=torch.bool, device=self.valid.device)
+
+    @property
+    def study_ids(self) -> list[str]:
+        """The studies' names."""
+        return [record.study_id for record in self.records]
+
+    def to(self, device: torch.device) -> ReportBatch:
+        """Return the batch with its tensors on `device`."""
+        return ReportBatch(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
 
 
 def _moved(value: Any, device: torch.device) -> Any:

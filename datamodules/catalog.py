@@ -59,4 +59,16 @@ SOURCES = {
         "yours",
         "medvl data twin table FOLDER shows the forms it takes",
     ),
+    "mimic-cxr": SourceInfo(
+        "datamodules.sources.mimic_cxr.MIMICCXR",
+        "MIMIC-CXR(-JPG) 2.x: 377,110 chest X-rays, 227,835 reports of 65,379 patients, CheXpert labels, splits",
+        "PhysioNet Credentialed Health Data License 1.5.0",
+        "https://physionet.org/content/mimic-cxr-jpg; medvl data twin mimic-cxr FOLDER",
+    ),
+    "reports": SourceInfo(
+        "datamodules.sources.report_table.ReportTable",
+        "a table of your own: CSV, Parquet or JSON lines with image, text, patient_id, labels, split",
+        "yours",
+        "any table with an image and a report per row",
+    ),
 }

@@ -3,13 +3,17 @@
 from datamodules.sources.base import Loaded, PhraseSource, Source
 from datamodules.sources.imagenome import ChestImaGenome
 from datamodules.sources.joined import JoinedSources
+from datamodules.sources.mimic_cxr import MIMICCXR
 from datamodules.sources.ms_cxr import MSCXR
 from datamodules.sources.padchest_gr import PadChestGR
+from datamodules.sources.report_table import ReportTable
+from datamodules.sources.reporting import ReportSource
 from datamodules.sources.rsna import RSNAPneumonia
 from datamodules.sources.table import PhraseTable
 from datamodules.sources.vindr import VinDrCXR
 
 __all__ = [
+    "MIMICCXR",
     "MSCXR",
     "ChestImaGenome",
     "JoinedSources",
@@ -18,6 +22,8 @@ __all__ = [
     "PhraseSource",
     "PhraseTable",
     "RSNAPneumonia",
+    "ReportSource",
+    "ReportTable",
     "Source",
     "VinDrCXR",
 ]

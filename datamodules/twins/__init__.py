@@ -6,6 +6,7 @@ TWINS = {
     "ms-cxr-0.1": "datamodules.twins.ms_cxr.write_v01",
     "vindr-cxr": "datamodules.twins.vindr.write",
     "rsna": "datamodules.twins.rsna.write",
+    "mimic-cxr": "datamodules.twins.mimic_cxr.write",
     "imagenome": "datamodules.twins.imagenome.write",
     "table": "datamodules.twins.table.write",
     "ct-slices": "datamodules.twins.ct_slices.write",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from datamodules.catalog import SOURCES
 from datamodules.twins import TWINS
@@ -17,7 +17,8 @@ from medvl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from datamodules.check import Report
-    from datamodules.sources.base import PhraseSource
+    from datamodules.records import PhraseRecord, ReportRecord
+    from datamodules.sources.base import PhraseSource, Source
 
 TABLES = ("table", "ct-slices")  # twins that are nobody's format but a table
 TWIN_COMMON = {"folder", "studies", "seed", "difficulty", "workers"}
@@ -139,7 +140,7 @@ def clean(format: str, root: str, **options: Any) -> int:
     """Clean weak labels."""
     own = {name: value for name, value in options.items() if name in cleaning.OPTIONS}
     rest = {name: value for name, value in options.items() if name not in own}
-    return cleaning.clean(_source(format, root, rest), own | {"root": root})
+    return cleaning.clean(cast("PhraseSource", _source(format, root, rest)), own | {"root": root})
 
 
 def print_report(report: Report) -> None:
@@ -177,9 +178,9 @@ def convert(
     pixels = Pixels(source.root, size, (low, high), "disk")
     unreadable: dict[str, str] = {}
     for split in SPLITS:  # one cache per split, as the datamodule asks for them
-        if paths := list(dict.fromkeys(record.path for record in records if record.split == split)):
+        if paths := list(dict.fromkeys(path for r in records if r.split == split for path in r.paths)):
             unreadable |= pixels.prepare(paths)
-    count = len({record.path for record in records}) - len(unreadable)
+    count = len({path for record in records for path in record.paths}) - len(unreadable)
     seconds = time.perf_counter() - start
     print(f"{count} images for image_size {size}, window {low:g} {high:g}, in {seconds:.1f} s in {cache_root()}")
     for path, reason in list(unreadable.items())[:5]:
@@ -213,32 +214,40 @@ def _data_settings(configs: list[Path]) -> dict[str, Any]:
 
 
 def show(format: str, root: str, output: Path, only: str | None, n: int, **options: Any) -> int:
-    """Draw `n` phrases of different images, those with boxes first."""
+    """Draw `n` phrases of different images, those with boxes first; or reports."""
     from medvl.io.image import read_image
     from medvl.viz.overlay import caption, draw_boxes, grid
 
     source = _source(format, root, options)
-    records = [record for record in source.load().records if only in (None, record.split)]
+    records = [record for record in source.load().records if only in (None, record.split) and record.paths]
     if not records:
         raise DataError(f"no usable row in split {only}", where=root)
-    order = sorted(records, key=lambda record: not record.boxes)
-    chosen = list({record.path: record for record in reversed(order)}.values())[::-1]
-    chosen = sorted(chosen, key=lambda record: not record.boxes)[:n]
+    order = sorted(records, key=lambda record: not _shown(record)[1])
+    chosen = list({record.paths[0]: record for record in reversed(order)}.values())[::-1]
+    chosen = sorted(chosen, key=lambda record: not _shown(record)[1])[:n]
     panels = []
     for record in chosen:
+        text, boxes = _shown(record)
         pixels, (height, width) = read_image(source.path_of(record), size=480)
-        gold = [(a * width, b * height, c * width, d * height) for a, b, c, d in record.boxes]
-        panels.append(caption(draw_boxes(pixels, gold, scale=max(pixels.shape) / max(height, width)), record.phrase))
+        gold = [(a * width, b * height, c * width, d * height) for a, b, c, d in boxes]
+        panels.append(caption(draw_boxes(pixels, gold, scale=max(pixels.shape) / max(height, width)), text))
     output.parent.mkdir(parents=True, exist_ok=True)
     grid(panels).save(output)
     print(output)
     return 0
 
 
-def _source(format: str, root: str, options: dict[str, Any]) -> PhraseSource:
+def _shown(record: PhraseRecord | ReportRecord) -> tuple[str, tuple[tuple[float, float, float, float], ...]]:
+    """Return what is written under an image, and the boxes in it."""
+    from datamodules.records import ReportRecord
+
+    return (record.text, ()) if isinstance(record, ReportRecord) else (record.phrase, record.boxes)
+
+
+def _source(format: str, root: str, options: dict[str, Any]) -> Source[Any]:
     if not Path(root).exists():
         raise DataError(
             "no such data set", where=root, command=f"medvl data twin {format} FOLDER writes a synthetic one"
         )
-    source: PhraseSource = load(SOURCES[format].class_path)(root, **options)
+    source: Source[Any] = load(SOURCES[format].class_path)(root, **options)
     return source

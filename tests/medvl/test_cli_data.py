@@ -71,3 +71,14 @@ def test_a_guard_is_checked_and_lists_are_options(medvl: Run) -> None:
     assert (status, "patients-excluded" in out) == (0, True)
     status, _, error = medvl("data check imagenome twin --guard nowhere.csv --no-decode")
     assert (status, "the table does not exist" in error) == (2, True)
+
+
+def test_a_twin_with_reports_is_written_checked_shown_and_converted(medvl: Run) -> None:
+    status, out, _ = medvl("data twin mimic-cxr twin --studies 8 --seed 3 --size 120 --workers 1")
+    assert (status, out) == (0, "twin: 8 studies  next: medvl data check mimic-cxr twin\n")
+    status, out, _ = medvl("data check mimic-cxr twin --views all")
+    assert status == 0
+    assert out.startswith("8 studies, ")
+    assert medvl("data show mimic-cxr twin --n 4 --output four.png")[:2] == (0, "four.png\n")
+    assert min(Image.open("four.png").size) > 200
+    assert medvl("data convert mimic-cxr twin --size 64")[0] == 0

@@ -1,0 +1,111 @@
+"""From report records to batches: one image of each study is read and framed, and put beside its text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.augment import LINEAR, GroundingAugment
+from datamodules.batches import ReportBatch
+from datamodules.loader import BatchSet
+from datamodules.packing import Chunk, Draw
+from datamodules.phrases import Blind
+from datamodules.pixels import Pixels
+from datamodules.records import ReportRecord, Sections
+from medvl.geometry import AxisTransform
+from medvl.sides import swap_sides
+
+Several = Literal["draw", "first", "each"]
+
+
+class ReportDataset(BatchSet[ReportBatch]):
+    """Builds the batch of a `Draw` of pairs (a study and one of its images).
+
+    Args:
+        records: The studies.
+        pixels: Images by path.
+        image_size: Side of the square network input.
+        label_names: The labels, in the order of the batch's columns.
+        sections: Which text of a report is read (`ReportRecord.text_of`).
+        several: What a study with several images is: `draw` one by (seed, epoch, study), the `first` one, or a pair for
+            `each`.
+        seed: Seed of augmentation, of the drawn image and of the blind permutation, together with the epoch.
+        augment: Augmentation, in training.
+        blind: `image` blanks the pixels; `text` gives the studies each other's texts. Whatever such a model reaches is
+            reached without looking, or without reading.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ReportRecord],
+        pixels: Pixels,
+        image_size: int,
+        *,
+        label_names: Sequence[str] = (),
+        sections: Sections = "both",
+        several: Several = "draw",
+        seed: int = 0,
+        augment: GroundingAugment | None = None,
+        blind: Blind = "none",
+    ) -> None:
+        self.records, self.pixels, self.image_size = list(records), pixels, image_size
+        self.label_names, self.sections, self.several = tuple(label_names), sections, several
+        self.seed, self.augment, self.blind = seed, augment, blind
+        counts = [max(len(record.images), 1) if several == "each" else 1 for record in self.records]
+        self._pairs = [(study, image) for study, count in enumerate(counts) for image in range(count)]
+        self.pairs_of_image: list[Chunk] = [[pair] for pair in range(len(self._pairs))]
+        self._texts: tuple[int, list[str]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, draw: Draw) -> ReportBatch:
+        pairs = [self._pairs[pair] for chunk in draw.chunks for pair in chunk]
+        texts = self.texts(draw.epoch)
+        shown = [self._view(draw.epoch, study, image, texts[study]) for study, image in pairs]
+        records = [self.records[study] for study, _ in pairs]
+        return ReportBatch(
+            images=torch.stack([image for image, _, _, _ in shown]),
+            valid=torch.stack([valid for _, valid, _, _ in shown]),
+            texts=[text for _, _, text, _ in shown],
+            labels=torch.tensor(
+                [[record.labels.get(name, math.nan) for name in self.label_names] for record in records],
+                dtype=torch.float32,
+            ).reshape(len(records), len(self.label_names)),
+            label_names=self.label_names,
+            paths=[path for _, _, _, path in shown],
+            records=records,
+        )
+
+    def texts(self, epoch: int) -> list[str]:
+        """Return the text of every study in an epoch: its own, unless the control permutes them."""
+        if self._texts[0] != epoch:
+            texts = [record.text_of(self.sections) for record in self.records]
+            if self.blind == "text":
+                texts = [texts[i] for i in np.random.default_rng([self.seed, epoch, 1]).permutation(len(texts))]
+            self._texts = epoch, texts
+        return self._texts[1]
+
+    def _view(self, epoch: int, study: int, number: int, text: str) -> tuple[Tensor, Tensor, str, str]:
+        """Return image, its valid part, text and path; the same (seed, epoch, study, image) gives the same."""
+        images, side = self.records[study].images, self.image_size
+        if not images:
+            return torch.zeros(1, side, side), torch.zeros(side, side, dtype=torch.bool), text, ""
+        rng = np.random.default_rng([self.seed, epoch, study, number])
+        path = images[int(rng.integers(len(images))) if self.several == "draw" else number]
+        grey, size = self.pixels(path)
+        transform, mirrored, tone = AxisTransform.letterbox(size, (side, side)), False, LINEAR
+        if self.augment is not None:
+            transform, mirrored = self.augment.frame(rng, size, (side, side), torch.zeros(0, 4), [text])
+            tone = self.augment.tone(rng)
+        cached = AxisTransform.resize((grey.shape[0], grey.shape[1]), size).then(transform)
+        image, valid = cached.warp(torch.from_numpy(tone[grey][None]))
+        if self.augment is not None:
+            image = self.augment.grain(rng, image, valid)
+        image = torch.zeros_like(image) if self.blind == "image" else image
+        return image, valid, (swap_sides(text) or text) if mirrored else text, path

@@ -1,0 +1,19 @@
+"""The fourteen CheXpert labels, in the spellings of the files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from datamodules.sources.cells import number
+
+CHEXPERT = (
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
+    "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices",
+)  # fmt: skip
+OTHER_NAMES = {"Airspace Opacity": "Lung Opacity"}  # in the labels that radiologists gave to MIMIC's test set
+
+
+def chexpert_labels(columns: Iterable[str], cells: Iterable[object]) -> dict[str, int]:
+    """Return the labels of a row: 1 present, 0 absent, -1 uncertain; a blank says nothing and is left out."""
+    values = {OTHER_NAMES.get(name, name): number(value) for name, value in zip(columns, cells, strict=True)}
+    return {name: int(value) for name, value in values.items() if value in (-1, 0, 1)}
