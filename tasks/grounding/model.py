@@ -84,6 +84,8 @@ class GroundingModel(nn.Module):
         learned_queries: bool = False,
     ) -> None:
         super().__init__()
+        if min(queries, memory) < 1:
+            raise ValueError(f"queries {queries} and memory {memory}: expected at least 1 of each")
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
         self.width, self.queries, self.memory = width, queries, memory
         self.image_proj = nn.Sequential(nn.Linear(image_encoder.width, width), nn.LayerNorm(width))

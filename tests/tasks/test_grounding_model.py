@@ -134,6 +134,12 @@ def test_tokens_outside_the_memory_do_not_matter() -> None:
     assert not few.boxes.allclose(whole.boxes, atol=1e-4)
 
 
+def test_a_model_without_queries_or_memory_is_refused() -> None:
+    for sizes in ({"queries": 0}, {"memory": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            make_model(**sizes)
+
+
 def test_scores_are_additive_attention() -> None:
     torch.manual_seed(0)
     scorer, tokens, sentence = Scorer(8, 6, bias=-2.0), torch.randn(2, 5, 8), torch.randn(3, 8)
