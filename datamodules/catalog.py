@@ -65,6 +65,18 @@ SOURCES = {
         "PhysioNet Credentialed Health Data License 1.5.0",
         "https://physionet.org/content/mimic-cxr-jpg; medvl data twin mimic-cxr FOLDER",
     ),
+    "chexpert": SourceInfo(
+        "datamodules.sources.chexpert.CheXpert",
+        "CheXpert 1.0: 223,648 chest X-rays with 14 labels; with the reports of CheXpert Plus where its table is there",
+        "Stanford University research use (AIMI)",
+        "https://stanfordaimi.azurewebsites.net; medvl data twin chexpert FOLDER",
+    ),
+    "openi": SourceInfo(
+        "datamodules.sources.openi.OpenI",
+        "Open-i (Indiana University): 7,470 chest X-rays, 3,955 reports as XML with MeSH codes",
+        "CC BY-NC-ND 4.0",
+        "https://openi.nlm.nih.gov/faq#collection",
+    ),
     "reports": SourceInfo(
         "datamodules.sources.report_table.ReportTable",
         "a table of your own: CSV, Parquet or JSON lines with image, text, patient_id, labels, split",

@@ -1,10 +1,12 @@
 """Sources: one file per dataset, each reading its own layout as records."""
 
 from datamodules.sources.base import Loaded, PhraseSource, Source
+from datamodules.sources.chexpert import CheXpert
 from datamodules.sources.imagenome import ChestImaGenome
 from datamodules.sources.joined import JoinedSources
 from datamodules.sources.mimic_cxr import MIMICCXR
 from datamodules.sources.ms_cxr import MSCXR
+from datamodules.sources.openi import OpenI
 from datamodules.sources.padchest_gr import PadChestGR
 from datamodules.sources.report_table import ReportTable
 from datamodules.sources.reporting import ReportSource
@@ -15,9 +17,11 @@ from datamodules.sources.vindr import VinDrCXR
 __all__ = [
     "MIMICCXR",
     "MSCXR",
+    "CheXpert",
     "ChestImaGenome",
     "JoinedSources",
     "Loaded",
+    "OpenI",
     "PadChestGR",
     "PhraseSource",
     "PhraseTable",

@@ -6,7 +6,7 @@ import hashlib
 import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -125,6 +125,10 @@ class Source(ABC, Generic[AnyRecord]):
         """Return the (first) image file of a record."""
         return resolve_inside(self.root, record.paths[0], self.follow_links)
 
+    def spared(self, record: AnyRecord, lost: Collection[str]) -> AnyRecord | None:
+        """Return what is left of a record without the images at `lost`, or None."""
+        return record.without(lost)
+
     def read(self) -> Loaded[AnyRecord]:
         """Read the tables and look up the images; tells every problem, and raises only when nothing can be read."""
         candidates: list[AnyRecord] = []
@@ -134,7 +138,7 @@ class Source(ABC, Generic[AnyRecord]):
                 problems.append(item)
                 continue
             faults = {path: fault for path in item.paths if (fault := self.images.fault(path))}
-            left = item.without(faults)
+            left = self.spared(item, faults)
             for path, (code, message) in faults.items():
                 problems.append(Problem(code, item.row, message, fatal=left is None, path=path))
             candidates += [] if left is None else [left]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -91,6 +91,10 @@ class ReportSource(Source[ReportRecord]):
                 timeless(text, self.temporal) for text in (record.findings, record.impression, record.other)
             )
             yield replace(record, findings=findings, impression=impression, other=other)
+
+    def spared(self, record: ReportRecord, lost: Collection[str]) -> ReportRecord | None:
+        """Return what is left of a study: other images, or, where `unpaired`, its text."""
+        return record.without(lost) or (replace(record, images=()) if self.unpaired and record.text else None)
 
     def read(self) -> Loaded[ReportRecord]:
         """Read the tables and texts; the fingerprint is of the texts, too."""

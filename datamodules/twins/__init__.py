@@ -7,6 +7,7 @@ TWINS = {
     "vindr-cxr": "datamodules.twins.vindr.write",
     "rsna": "datamodules.twins.rsna.write",
     "mimic-cxr": "datamodules.twins.mimic_cxr.write",
+    "chexpert": "datamodules.twins.chexpert.write",
     "imagenome": "datamodules.twins.imagenome.write",
     "table": "datamodules.twins.table.write",
     "ct-slices": "datamodules.twins.ct_slices.write",
