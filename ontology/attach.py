@@ -11,6 +11,7 @@ from ontology.words import Role
 
 AND, OR, COMMA, VERB = int(Role.AND), int(Role.OR), int(Role.COMMA), int(Role.VERB)
 ATTRIBUTE, WITH, PLACE, TRIGGER = int(Role.ATTRIBUTE), int(Role.WITH), int(Role.PLACE), int(Role.TRIGGER)
+SINGULAR = int(Role.SINGULAR)
 SUBJECT, FINDING, BREAK = int(Role.SUBJECT), int(Role.FINDING), int(Role.BREAK)
 EXPLAINS = int(Role.EXPLAINS)
 COORDINATOR = AND | OR | COMMA
@@ -97,20 +98,23 @@ def _give_behind(
     used: set[int],
 ) -> None:
     """Give what stands behind a finding; what a verb says of a list goes to all of it, a place to the bare ones."""
-    verb = False
+    first = k
+    while first and links[first - 1]:
+        first -= 1
+    joint = [mention for group in groups[first:k] for mention in group]
+    bare = [mention for mention in joint if not mention.directions]
+    verb = shared = False
     for i in range(start, stop):
         roles = items[i].word.roles
-        verb |= bool(roles & VERB)
+        if roles & VERB and not verb:
+            verb = True
+            shared = not (roles & SINGULAR and links[k - 1] == "and")
         if i in used or not roles & ATTRIBUTE:
             continue
         for mention in groups[k]:
             give(items[i], mention, behind=True)
-        first = k
-        while first and links[first - 1]:
-            first -= 1
-            for mention in groups[first]:
-                if verb or not mention.directions or mention.directions == list(items[i].word.directions):
-                    give(items[i], mention, place_only=not verb, behind=True)
+        for mention in bare if not verb else joint if shared else ():
+            give(items[i], mention, place_only=not verb, behind=True)
 
 
 def _share_forward(

@@ -13,6 +13,7 @@ _FORWARD = ("all", "before", "near")
 AND, OR, COMMA, BREAK, VERB = (int(role) for role in (Role.AND, Role.OR, Role.COMMA, Role.BREAK, Role.VERB))
 SEPARATOR, CONTENT, STATE, FRESH = int(_SEPARATOR), int(_CONTENT), int(Role.STATE), int(Role.FRESH)
 TRIGGER, WITH, FINDING = int(Role.TRIGGER), int(Role.WITH), int(Role.FINDING)
+SUBJECT = int(Role.SUBJECT)
 
 
 def cut(items: Sequence[Item]) -> list[tuple[int, int]]:
@@ -23,7 +24,7 @@ def cut(items: Sequence[Item]) -> list[tuple[int, int]]:
     not denied ("no effusion, stable cardiomegaly"; "no effusion with mild edema").
     """
     bounds = [0]
-    said = denies = False
+    said = spoken = denies = False
     skip = -1
     for i, item in enumerate(items):
         roles = item.word.roles
@@ -31,28 +32,32 @@ def cut(items: Sequence[Item]) -> list[tuple[int, int]]:
             continue
         if roles & BREAK:
             bounds.append(i)
-            said = denies = False
+            said = spoken = denies = False
         elif roles & (AND | COMMA):
             skip = i + 1 if i + 1 < len(items) and items[i + 1].word.roles & AND else i
-            if (said and states(items, skip + 1)) or (denies and _is_fresh(items, skip + 1)):
+            bare = denies and not spoken and not roles & COMMA  # "no A and B is seen" is one list
+            if (said and states(items, skip + 1, bare)) or (denies and _is_fresh(items, skip + 1)):
                 bounds.append(i)
-                said = denies = False
+                said = spoken = denies = False
         elif denies and roles & WITH and i + 1 < len(items) and not roles & TRIGGER:
             bounds.append(i)
-            said = denies = False
+            said = spoken = denies = False
         if roles & (VERB | STATE):
-            said = True
+            said = spoken = True
         if roles & TRIGGER and any(s == "absent" and r == "all" for s, r in item.word.triggers):
             said = denies = True
     return list(zip(bounds, [*bounds[1:], len(items)], strict=True))
 
 
-def states(items: Sequence[Item], start: int) -> bool:
-    """Tell whether what begins at `start`, up to the next separator, has a subject and says something of it."""
+def states(items: Sequence[Item], start: int, described: bool = False) -> bool:
+    """Tell whether what begins at `start`, up to the next separator, has a subject and says something of it.
+
+    With `described`, only a subject such as "heart" counts, not a finding.
+    """
     subject = False
     for i in range(start, len(items)):
         roles = items[i].word.roles
-        if roles & CONTENT:
+        if roles & (SUBJECT if described else CONTENT):
             subject = True
             if i > start and items[i - 1].word.roles & STATE and not roles & FINDING:
                 return True

@@ -24,6 +24,7 @@ def join(items: Sequence[Item], mentions: Sequence[Mention]) -> list[str]:
     A comma joins where the list goes on to an "and" or an "or"; it then counts as that.
     """
     joined = [""] * len(mentions)
+    versus = False  # "opacity, atelectasis versus pneumonia" is no list
     said = {mention.anchor for mention in mentions}
     for k in range(len(mentions) - 2, -1, -1):
         seen, gap = 0, range(mentions[k].item + 1, mentions[k + 1].item)
@@ -31,7 +32,11 @@ def join(items: Sequence[Item], mentions: Sequence[Mention]) -> list[str]:
             seen |= items[i].word.roles
         if seen & _PARTING or (seen & STATE and not said.isdisjoint(gap)):
             continue
-        joined[k] = "or" if seen & OR else "and" if seen & AND else joined[k + 1] if seen & COMMA else ""
+        if any(("absent", "all") in items[i].word.triggers for i in gap):
+            continue
+        ahead = "" if versus else joined[k + 1]
+        versus = any(("uncertain", "between") in items[i].word.triggers for i in gap)
+        joined[k] = "or" if seen & OR else "and" if seen & AND else ahead if seen & COMMA else ""
     return joined
 
 
@@ -50,6 +55,10 @@ def settle(items: Sequence[Item], start: int, end: int, mentions: Sequence[Menti
     for k, spoken in heard.items():
         if not mentions[k].settled:
             mentions[k].status = _weigh(spoken, mentions[k])
+            past = [
+                reach for at in range(start, end) for status, reach in items[at].word.triggers if status == "historical"
+            ]
+            mentions[k].past = mentions[k].status == "historical" and "near" in past and len(set(past)) == 1
 
 
 def _weigh(triggers: Sequence[tuple[str, int]], mention: Mention) -> str:

@@ -9,15 +9,17 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import NamedTuple, Protocol
 
+from spacy.tokens import Doc
+
 from ontology.attach import attach, explain, give
 from ontology.clauses import cut
 from ontology.context import join, settle
 from ontology.entities import Entity, Report
-from ontology.lexicon import Lexicon, load
+from ontology.lexicon import PAIR, Lexicon, load
 from ontology.mentions import Mention, find
 from ontology.scan import Item, Scanner
 from ontology.sentences import Splitter, is_odd, tidy
-from ontology.words import PAIR, Role
+from ontology.words import Role
 
 CACHED = 200_000  # sentences kept: reports repeat them (more than half of those of Open-i)
 CHUNK = 2000  # reports that a process takes at a time
@@ -80,7 +82,7 @@ class Ober:
         return tuple(entity._replace(start=places[entity.start], end=places[entity.end - 1] + 1) for entity in found)
 
     def _understand(self, sentence: str) -> tuple[_Found, ...]:
-        items = self._scanner.scan(sentence)
+        doc, items = self._scanner.scan(sentence)
         if not any(item.word.roles & _CONTENT for item in items):
             return ()
         mentions: list[Mention] = []
@@ -97,7 +99,7 @@ class Ober:
             mentions += found
         if self._infer:
             explain(items, mentions)
-        return tuple(sorted((self._finish(mention, items) for mention in mentions), key=lambda found: found.start))
+        return tuple(sorted((self._finish(mention, items, doc) for mention in mentions), key=lambda found: found.start))
 
     @staticmethod
     def _carry(items: list[Item], start: int, end: int, mentions: list[Mention]) -> range:
@@ -109,13 +111,16 @@ class Ober:
                 give(item, mentions[-1], behind=True)
         return range(0)
 
-    def _finish(self, mention: Mention, items: list[Item]) -> _Found:
+    def _finish(self, mention: Mention, items: list[Item], doc: Doc) -> _Found:
+        if mention.past and not _COMPARED.isdisjoint(mention.adjectives):
+            mention.status = "present"  # "the previously noted effusion is unchanged"
         adjectives = tuple(sorted(mention.adjectives, key=self._order.__getitem__))
         directions = self._directions(mention, items)
         first, last = items[mention.item], items[mention.anchor]
         if mention.settled or (last is not first and self._others_between(mention, items)):
             last = first
-        start, end = min(first.first, last.first), max(first.last, last.last)
+        final = doc[max(first.end, last.end) - 1]
+        start, end = doc[min(first.start, last.start)].idx, final.idx + len(final)
         return _Found(mention.disease, mention.status, adjectives, directions, start, end)
 
     def _directions(self, mention: Mention, items: list[Item]) -> tuple[str, ...]:
@@ -141,6 +146,9 @@ class Ober:
         return any(
             item.word.roles & _CONTENT and not item.word.roles & Role.ATTRIBUTE for item in items[low + 1 : high]
         )
+
+
+_COMPARED = frozenset({"stable", "increased", "decreased", "persistent"})
 
 
 def _silent(item: Item) -> bool:

@@ -30,9 +30,10 @@ GLUE = (
     "present",
     "normal",
     "comma",
-    "pair",
+    "singular",
     "abbreviations",
 )
+PAIR = "pair"  # a direction in attributes.yaml: a part in the plural, so both sides, for `Ober(infer=True)`
 _GROUP = re.compile(r"\(([^()]*)\)")
 
 
@@ -225,7 +226,7 @@ def _known(name: str, names: tuple[str, ...]) -> bool:
 def _check_names(lexicon: Lexicon, folder: Path) -> None:
     """Refuse names that the canon does not have."""
     canon = lexicon.canon
-    attributes = {*canon.adjectives, *canon.directions}
+    attributes = {PAIR, *canon.adjectives, *canon.directions}
     named: list[tuple[str, Collection[str], str]] = [
         (term.disease, canon.diseases, "findings") for term in lexicon.terms
     ]

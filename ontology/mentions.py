@@ -23,6 +23,7 @@ class Mention:
         anchor: Index of the item that makes it a finding: the same, or what is said of its subject.
         adjectives: Canonical names.
         directions: Canonical names.
+        past: Whether it is called past by no more than a word before it ("previously seen").
         settled: Whether triggers pass it by.
         before_only: Whether a place behind it is not its own (where a catheter ends).
     """
@@ -33,6 +34,7 @@ class Mention:
     anchor: int
     adjectives: list[str] = field(default_factory=list)
     directions: list[str] = field(default_factory=list)
+    past: bool = False
     settled: bool = False
     before_only: bool = False
 
@@ -117,5 +119,8 @@ class _Reader:
                 same.anchor = state
                 same.adjectives += [name for name in kept if name not in same.adjectives]
                 continue
-            self.mentions.append(Mention(disease, status, subject, state, list(kept), settled=status == "absent"))
+            places = list(self.items[subject].word.directions)
+            self.mentions.append(
+                Mention(disease, status, subject, state, list(kept), places, settled=status == "absent")
+            )
         return bool(pairs)

@@ -7,24 +7,18 @@ from typing import NamedTuple
 
 import spacy
 from spacy.matcher import PhraseMatcher
+from spacy.tokens import Doc
 
 from ontology.lexicon import Lexicon
 from ontology.words import Word, build
 
 
 class Item(NamedTuple):
-    """A phrase in a sentence: first token, token after the last, what it is, and its characters."""
+    """A phrase in a sentence: first token, token after the last, and what it is."""
 
     start: int
     end: int
     word: Word
-    first: int
-    last: int
-
-    @property
-    def roles(self) -> int:
-        """What the phrase does here."""
-        return self.word.roles
 
 
 class Scanner:
@@ -36,21 +30,18 @@ class Scanner:
         self.words: dict[int, Word] = {}
         for surface, word in build(lexicon).items():
             self.words[self.nlp.vocab.strings.add(surface)] = word
-            self.matcher.add(surface, [self.nlp.make_doc(surface)])
+            # An abbreviation may be one token in capitals and two in small letters.
+            shapes = {surface, surface.upper(), surface.capitalize()} if "." in surface else {surface}
+            self.matcher.add(surface, [self.nlp.make_doc(shape) for shape in sorted(shapes)])
 
-    def scan(self, sentence: str) -> list[Item]:
-        """Return the phrases of a sentence in order; none overlaps another, words without a role are left out."""
+    def scan(self, sentence: str) -> tuple[Doc, list[Item]]:
+        """Return the tokens of a sentence, and its phrases in order; none overlaps another."""
         doc = self.nlp.make_doc(sentence)
         found = self.matcher(doc)
         if len(found) > 1:
             found = _longest_first(found, len(doc))
-        items = []
-        for key, start, end in found:
-            word = self.words[key]
-            if word.roles:
-                final = doc[end - 1]
-                items.append(Item(start, end, word, doc[start].idx, final.idx + len(final)))
-        return items
+        words = self.words
+        return doc, [Item(start, end, words[key]) for key, start, end in found if words[key].roles]
 
 
 def _longest_first(found: list[tuple[int, int, int]], length: int) -> list[tuple[int, int, int]]:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 LONGEST = 2000  # characters; text without any full stop is cut at a space before that
-_LIST_NUMBER = re.compile(r"\s*(?:\d{1,2}[.)]|[-*•]+)\s*")
+_END = re.compile(r"[.!]+(?=\s|[A-Z][a-z]|$)|(?<=\w)\?+(?=\s|$)|\n\s*\n|\n(?=\s*(?:\d+[.)]|[-*•])\s)")
 _ODD = re.compile(r"\s\s|[^\S ]|[\x00-\x1f\x7f-\xa0\u00ad\u0300-\u036f\u200b-\u200f\ufeff]|^\s|\s$")
 
 
@@ -19,21 +19,28 @@ class Splitter:
     """
 
     def __init__(self, abbreviations: Iterable[str] = ()) -> None:
-        stops = "".join(rf"(?<!\b{re.escape(word)})" for word in abbreviations)
-        self._end = re.compile(
-            rf"(?:{stops}[.!]+|(?<=\w)\?+)(?=\s|[A-Z][a-z]|$)|\n\s*\n|\n(?=\s*(?:\d+[.)]|[-*•])\s)", re.IGNORECASE
-        )
+        self._abbreviations = frozenset(abbreviations)
 
     def __call__(self, text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield start and end of each sentence in `text[start:end]`, without the spaces around it."""
         stop = len(text) if end is None else end
         at = start
-        for match in self._end.finditer(text, start, stop):
-            if _LIST_NUMBER.fullmatch(text, at, match.end()):
-                continue  # "1." belongs to what follows
+        for match in _END.finditer(text, start, stop):
+            if text[match.start()] == "." and self._goes_on(text, at, match.start()):
+                continue
             yield from _trimmed(text, at, match.end())
             at = match.end()
         yield from _trimmed(text, at, stop)
+
+    def _goes_on(self, text: str, start: int, stop: int) -> bool:
+        """Tell whether a full stop at `stop` is that of an abbreviation or of a list number."""
+        words = text[max(start, stop - 12) : stop].split()
+        return bool(words) and (words[-1].lower() in self._abbreviations or _is_number(text[start:stop]))
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether "1" is all that stands before the full stop."""
+    return len(text) < 12 and text.strip().isdigit()
 
 
 def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntFlag
 
-from ontology.lexicon import Lexicon, keys
-
-PAIR = "pair"  # a direction that stands for both sides, kept out of what is written
+from ontology.lexicon import PAIR, Lexicon, keys
 
 
 class Role(IntFlag):
@@ -28,6 +26,7 @@ class Role(IntFlag):
     VERB = 2048
     FRESH = 4096
     EXPLAINS = 8192
+    SINGULAR = 16384
 
 
 GLUE = {
@@ -40,6 +39,7 @@ GLUE = {
     "verbs": Role.VERB,
     "fresh": Role.FRESH,
     "present": Role.EXPLAINS,
+    "singular": Role.SINGULAR,
 }
 
 
@@ -81,7 +81,9 @@ def build(lexicon: Lexicon) -> dict[str, Word]:
 
     def give(found: Word, names: tuple[str, ...]) -> None:
         found.adjectives += tuple(n for n in names if n in lexicon.canon.adjectives and n not in found.adjectives)
-        found.directions += tuple(n for n in names if n in lexicon.canon.directions and n not in found.directions)
+        found.directions += tuple(
+            n for n in names if (n in lexicon.canon.directions or n == PAIR) and n not in found.directions
+        )
 
     for term in lexicon.terms:
         found = word(term.surface, Role.FINDING)
@@ -91,8 +93,6 @@ def build(lexicon: Lexicon) -> dict[str, Word]:
     for key, surfaces in lexicon.attributes.items():
         for surface in surfaces:
             give(word(surface, Role.ATTRIBUTE), keys(key))
-    for surface in lexicon.glue["pair"]:
-        word(surface).directions += (PAIR,)
     for (status, reach), surfaces in lexicon.triggers.items():
         for surface in surfaces:
             word(surface, Role.TRIGGER).triggers += ((status, reach),)
