@@ -10,7 +10,7 @@ from datamodules.phrases import Blind
 from datamodules.pixels import CacheKind
 from datamodules.records import ReportRecord, Sections
 from datamodules.shared import PredictSplit, SourceData
-from datamodules.sources.base import Source
+from datamodules.sources.base import PhraseSource
 from datamodules.sources.reporting import ReportSource
 
 
@@ -36,7 +36,8 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
         predict_split: The split that predict runs over.
         seed: Seed of order, drawn images and augmentation.
         guard: What is evaluated on elsewhere, so that none of its val and test patients may be trained on: a table with
-            a row per image (as the CSV of MS-CXR), a source, or a list of them.
+            a row per image (as the CSV of MS-CXR), or a list of them.
+        guard_sources: The same, as sources.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
         blind: Blind = "none",
         predict_split: PredictSplit = "test",
         seed: int = 0,
-        guard: str | Source[ReportRecord] | list[str | Source[ReportRecord]] | None = None,
+        guard: str | list[str] | None = None,
+        guard_sources: list[PhraseSource | ReportSource] | None = None,
     ) -> None:
         super().__init__(
             source,
@@ -70,7 +72,7 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
             max_quarantine=max_quarantine,
             predict_split=predict_split,
             seed=seed,
-            guard=guard,
+            guard=[*([guard] if isinstance(guard, str) else guard or ()), *(guard_sources or ())],
         )
         self.sections, self.several, self.augment, self.blind = sections, several, augment, blind
 

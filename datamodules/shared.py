@@ -44,7 +44,7 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         max_quarantine: float,
         predict_split: PredictSplit,
         seed: int,
-        guard: Guard | Sequence[Guard] | None,
+        guard: Sequence[Guard],
     ) -> None:
         super().__init__()
         self.source: Source[AnyRecord] = source
@@ -54,7 +54,7 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         self.root = source.root
         self.intake: Intake[AnyRecord] = Intake(source, on_error, max_quarantine)
         self._pixels = Pixels(self.root, image_size, window, cache, source.folders)
-        self.guards: list[Guard] = [*source.guards, *(guard if isinstance(guard, list) else [guard] if guard else [])]
+        self.guards: list[Guard] = [*source.guards, *guard]
         self._guarded = False
         self._opened: set[str] = set()
 

@@ -232,7 +232,7 @@ def show(format: str, root: str, output: Path, only: str | None, n: int, **optio
         gold = [(a * width, b * height, c * width, d * height) for a, b, c, d in boxes]
         panels.append(caption(draw_boxes(pixels, gold, scale=max(pixels.shape) / max(height, width)), text))
     output.parent.mkdir(parents=True, exist_ok=True)
-    grid(panels).save(output)
+    grid(panels, legend=any(_shown(record)[1] for record in chosen)).save(output)
     print(output)
     return 0
 
@@ -246,8 +246,7 @@ def _shown(record: PhraseRecord | ReportRecord) -> tuple[str, tuple[tuple[float,
 
 def _source(format: str, root: str, options: dict[str, Any]) -> Source[Any]:
     if not Path(root).exists():
-        raise DataError(
-            "no such data set", where=root, command=f"medvl data twin {format} FOLDER writes a synthetic one"
-        )
+        command = f"medvl data twin {format} FOLDER writes a synthetic one" if format in TWINS else "medvl data list"
+        raise DataError("no such data set", where=root, command=command)
     source: Source[Any] = load(SOURCES[format].class_path)(root, **options)
     return source

@@ -345,4 +345,7 @@ def test_patients_held_out_elsewhere_are_refused(mimic_twin: Path, tmp_path: Pat
     (tmp_path / "avoid.csv").write_text(f"subject_id\n{patient[1:]}\n")
     with pytest.raises(DataError, match="held out"):
         ReportData(source, guard=str(tmp_path / "avoid.csv")).setup("fit")
+    everyone = MIMICCXR(mimic_twin, split="test")
+    with pytest.raises(DataError, match="held out"):
+        ReportData(source, guard_sources=[everyone]).setup("fit")
     assert patient[1:] not in held_out(source)  # of a source those of val and test are kept apart
