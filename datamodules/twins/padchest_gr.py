@@ -47,24 +47,28 @@ def write(
     size: int | None = None,
     zipped: bool = False,
     appearance: Appearance = "plain",
+    unseen_test: bool = False,
 ) -> None:
     """Write a twin of PadChest-GR: reports as JSON, a master table, 16-bit PNG images.
 
-    Arguments as in `twin_writer`; `zipped` gives the master table as `master_table.csv.zip`.
+    Arguments as in `twin_writer`; `zipped` gives the master table as `master_table.csv.zip`; with `unseen_test` the
+    English sentences of the test split say findings and places by synonyms that train and val never show
+    ("bibasilar", "blunted angle"), about the same images.
     """
     (folder / IMAGES).mkdir()
-    jobs = [(str(folder / IMAGES), index, seed, difficulty, size, appearance) for index in range(studies)]
-    written = run_all(_write_study, jobs, workers, "writing studies")
     splits = [split for _, _, split in study_plan(studies, seed)]
+    unseen = [unseen_test and split == "test" for split in splits]
+    jobs = [(str(folder / IMAGES), i, seed, difficulty, size, appearance, unseen[i]) for i in range(studies)]
+    written = run_all(_write_study, jobs, workers, "writing studies")
     reports = json.dumps([study.entry for study in written], ensure_ascii=False, indent=1)
     (folder / REPORTS).write_text(reports, encoding="utf-8")
     _write_master(folder, _master_rows(written, splits), zipped)
 
 
 def _write_study(
-    folder: str, index: int, seed: int, difficulty: float, size: int | None, appearance: Appearance
+    folder: str, index: int, seed: int, difficulty: float, size: int | None, appearance: Appearance, unseen: bool
 ) -> _Written:
-    study = make_study(index, seed, difficulty, size, appearance)
+    study = make_study(index, seed, difficulty, size, appearance, unseen)
     digits = str(int(hashlib.sha256(f"{seed}/{index}".encode()).hexdigest(), 16))
     study_id = f"{digits[:22]}{study.study_id}"
     image_id = f"{study_id}_{digits[22:24]}-{digits[24:27]}-{digits[27:30]}.png"

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.twins import frames
+from datamodules.twins import frames, synonyms
 from datamodules.twins import lexicon as lex
 from datamodules.twins.shapes import Lesion
 
 PLACED = 0.32  # share of sentences about a finding that say where it is
 _TAILED = 0.06  # share of them that add what is not there
+_UNCOUNTABLE = (
+    "asis", "osis", "scarring", "thickening", "pleura", "cardiomegaly", "dilatation", "enlargement", "prominence",
+    *synonyms.UNCOUNTABLE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +63,23 @@ class _Place:
     named: tuple[str, ...] = ()
 
 
-def _place(rng: np.random.Generator, lesions: tuple[Lesion, ...], scope: str) -> _Place:
+def _nouns(kind: str, unseen: bool) -> tuple[str, ...]:
+    return synonyms.NOUNS[kind] if unseen else lex.WORDS[kind].en
+
+
+def _place(rng: np.random.Generator, lesions: tuple[Lesion, ...], scope: str, unseen: bool) -> _Place:
     sides, zones = {lesion.side for lesion in lesions}, {lesion.zone for lesion in lesions}
     if "midline" in sides or scope == lex.FIXED:
         return _Place()
     if len(sides) == 2:
         if rng.random() < 0.6:
-            return _Place("bilateral", "", "bilaterales", ("bilateral",))
+            both = synonyms.BOTH.get("".join(zones), "bilateral") if unseen else "bilateral"
+            return _Place(both, "", "bilaterales", ("bilateral",))
         return _Place("", lex.BOTH_EN[scope], lex.BOTH_ES[scope], ("bilateral",))
     (side,), zone = sides, next(iter(zones)) if len(zones) == 1 else ""
     masculine, feminine = lex.SIDE_ES[side]
     if scope == lex.LUNG and zone and rng.random() < 0.5:
-        english = f"in the {side} {_pick(rng, lex.ZONES_EN[zone])}"
+        english = f"in the {side} {_pick(rng, (synonyms.ZONES if unseen else lex.ZONES_EN)[zone])}"
         spanish, gender = _pick(rng, lex.ZONES_ES[zone]).split("|")
         article, adjective = ("la", feminine) if gender == "f" else ("el", masculine)
         return _Place("", english, f"en {article} {spanish} {adjective}", (side, zone))
@@ -85,6 +94,7 @@ class _Draw:
     """Choices that both languages share, so that their sentences say the same."""
 
     words: lex.Words
+    nouns: tuple[str, ...]  # in English
     count: int
     grade: int | None  # of size; None where size is not said
     texture: int | None  # which texture adjective
@@ -99,7 +109,7 @@ class _Draw:
 
 def _english(rng: np.random.Generator, draw: _Draw) -> str:
     plural, place = draw.count > 1, draw.place
-    noun = _pick(rng, draw.words.en).split("|")[plural]
+    noun = _pick(rng, draw.nouns).split("|")[plural]
     sizes = () if draw.grade is None else lex.SIZES_EN[draw.words.sizes][draw.grade]
     adjectives = [_pick(rng, sizes)] if sizes else []
     adjectives += [] if draw.texture is None else [draw.words.en_more[draw.texture]]
@@ -142,7 +152,12 @@ def _spanish(rng: np.random.Generator, draw: _Draw) -> str:
 
 
 def affirm(
-    rng: np.random.Generator, kind: str, lesions: tuple[Lesion, ...], other: str, placed: bool | None = None
+    rng: np.random.Generator,
+    kind: str,
+    lesions: tuple[Lesion, ...],
+    other: str,
+    placed: bool | None = None,
+    unseen: bool = False,
 ) -> Sentence:
     """A sentence that affirms a finding.
 
@@ -152,21 +167,23 @@ def affirm(
         lesions: Its planned lesions; number, size and side come from them.
         other: A kind that is not in the image, for a rare tail such as "without pneumothorax".
         placed: Whether to name the place; None draws it.
+        unseen: Whether English says finding and place by `synonyms` in place of its usual words.
     """
     words, count = lex.WORDS[kind], len(lesions)
     named = rng.random() < PLACED if placed is None else placed
     alike = len({lesion.grade for lesion in lesions}) == 1 and bool(lex.SIZES_EN[words.sizes][0])
     draw = _Draw(
         words=words,
+        nouns=_nouns(kind, unseen),
         count=count,
         grade=lesions[0].grade if alike and rng.random() < 0.4 else None,
-        texture=int(rng.integers(len(words.es_more))) if words.es_more and rng.random() < 0.2 else None,
+        texture=int(rng.integers(len(words.es_more))) if words.es_more and rng.random() < 0.2 and not unseen else None,
         amount=int(rng.integers(3)),
-        place=_place(rng, lesions, words.place) if named else _Place(),
+        place=_place(rng, lesions, words.place, unseen) if named else _Place(),
     )
     en, es = _english(rng, draw), _spanish(rng, draw)
     if rng.random() < _TAILED:
-        other_en, other_es = _bare(rng, other)
+        other_en, other_es = _bare(rng, other, unseen)
         en = en[:-1] + _pick(rng, frames.TAIL_EN).format(other=other_en) + "."
         es = es[:-1] + _pick(rng, frames.TAIL_ES).format(other=other_es) + "."
     return Sentence(_capital(en), _capital(es), draw.place.named)
@@ -175,20 +192,17 @@ def affirm(
 def _uncountable(noun: str) -> bool:
     """Whether an English noun takes no article in the singular."""
     head = noun.split(" of ")[0]
-    return head.endswith(
-        ("asis", "osis", "scarring", "thickening", "pleura", "cardiomegaly", "dilatation", "enlargement", "prominence")
-    )
+    return head.endswith(_UNCOUNTABLE)
 
 
-def _bare(rng: np.random.Generator, kind: str) -> tuple[str, str]:
-    words = lex.WORDS[kind]
-    return _pick(rng, words.en).split("|")[0], _pick(rng, words.es).split("|")[0]
+def _bare(rng: np.random.Generator, kind: str, unseen: bool) -> tuple[str, str]:
+    return _pick(rng, _nouns(kind, unseen)).split("|")[0], _pick(rng, lex.WORDS[kind].es).split("|")[0]
 
 
-def negate(rng: np.random.Generator, kind: str, other: str) -> Sentence:
-    """A sentence that denies one or two findings."""
-    np_en, np_es = _bare(rng, kind)
-    other_en, other_es = _bare(rng, other)
+def negate(rng: np.random.Generator, kind: str, other: str, unseen: bool = False) -> Sentence:
+    """A sentence that denies one or two findings; `unseen` as in `affirm`."""
+    np_en, np_es = _bare(rng, kind, unseen)
+    other_en, other_es = _bare(rng, other, unseen)
     i = int(rng.integers(len(frames.NEGATED_EN)))
     if i == len(frames.NEGATED_EN) - 1 and rng.random() < 0.7:  # resolved findings are rarer
         i = 0

@@ -101,22 +101,24 @@ def _sentence(text: Sentence, kind: str, label: str, boxes: tuple[Box, ...] = ()
     return TwinFinding(text.en, text.es, kind in ("present", "absent"), boxes, (label,), text.locations, kind)
 
 
-def _affirm(rng: np.random.Generator, finding: Finding, free: list[str], painted: bool) -> list[TwinFinding]:
+def _affirm(
+    rng: np.random.Generator, finding: Finding, free: list[str], painted: bool, unseen: bool
+) -> list[TwinFinding]:
     """One sentence about a finding, or, rarely, one for each of two sides (of an absent one, either)."""
     kind = "present" if painted else "absent"
     sides = [lesion.side for lesion in finding.lesions]
     other = free[int(rng.integers(len(free)))]
     if sides == ["right", "left"] and rng.random() < 0.15:
-        texts = [affirm(rng, finding.kind, (lesion,), other, placed=True) for lesion in finding.lesions]
+        texts = [affirm(rng, finding.kind, (lesion,), other, True, unseen) for lesion in finding.lesions]
         boxes = [(box,) if painted else () for box in finding.boxes]
         pair = [_sentence(text, kind, finding.kind, box) for text, box in zip(texts, boxes, strict=True)]
         return pair if painted else [pair[int(rng.integers(2))]]
-    text = affirm(rng, finding.kind, finding.lesions, other)
+    text = affirm(rng, finding.kind, finding.lesions, other, None, unseen)
     return [_sentence(text, kind, finding.kind, finding.boxes if painted else ())]
 
 
-def plan(index: int, seed: int) -> StudyPlan:
-    """Plan a study: cheap, and the same for every size and difficulty."""
+def plan(index: int, seed: int, unseen: bool = False) -> StudyPlan:
+    """Plan a study: cheap, and the same for every size and difficulty; `unseen` changes English words only."""
     rng = _rng(seed, 2, index)
     body = sample_anatomy(_rng(seed, 3, _patient(index)), rng)
     ill = rng.random() < 0.68
@@ -132,11 +134,11 @@ def plan(index: int, seed: int) -> StudyPlan:
     painted = tuple(finding for finding in planned if finding.kind in shown)
     present = frozenset(finding.kind for finding in painted)
 
-    sentences = [s for finding in planned for s in _affirm(rng, finding, free, finding.kind in present)]
+    sentences = [s for finding in planned for s in _affirm(rng, finding, free, finding.kind in present, unseen)]
     for _ in range(quiet):
         if rng.random() < 0.55 and len(free) >= 2:
             kind, other = free.pop(), free[0]
-            sentences.append(_sentence(negate(rng, kind, other), "negated", kind))
+            sentences.append(_sentence(negate(rng, kind, other, unseen), "negated", kind))
         else:
             sentences.append(_sentence(normal(rng, present), "normal", "normal"))
     unique = list({sentence.sentence_en: sentence for sentence in sentences}.values())
@@ -157,7 +159,12 @@ def _plan_all(rng: np.random.Generator, body: Anatomy, kinds: list[str]) -> list
 
 
 def make_study(
-    index: int, seed: int, difficulty: float = 0.5, size: int | None = None, appearance: Appearance = "plain"
+    index: int,
+    seed: int,
+    difficulty: float = 0.5,
+    size: int | None = None,
+    appearance: Appearance = "plain",
+    unseen: bool = False,
 ) -> TwinStudy:
     """Make a study.
 
@@ -167,8 +174,9 @@ def make_study(
         difficulty: 0 easy to 1 hard.
         size: Long side of the film in pixels; None draws 400 to 640.
         appearance: `shifted` gives the film another scanner's look; findings and boxes are the same.
+        unseen: Whether English says findings and places by synonyms that other studies never use.
     """
-    planned = plan(index, seed)
+    planned = plan(index, seed, unseen)
     rng = _rng(seed, 4, index)
     drawn = int(rng.integers(400, 641))
     image = paint(planned.body, planned.painted, rng, difficulty, size or drawn)

@@ -13,6 +13,7 @@ from datamodules.twins.folder import twin_folder
 from medvl.errors import ConfigError
 
 P = ParamSpec("P")
+_EARLIER = {"appearance": "plain", "unseen_test": False}
 _DIALECTS = {"unix": ("utf-8", "\n"), "excel": ("utf-8-sig", "\r\n")}
 
 
@@ -46,8 +47,9 @@ def twin_writer(format: str) -> Callable[[Callable[P, None]], Callable[P, None]]
             made = {name: value for name, value in call.arguments.items() if name not in ("folder", "workers")}
             if made["studies"] < 1:
                 raise ConfigError(f"a twin needs at least one study, got {made['studies']}")
-            if made.get("appearance") == "plain":  # what twins were before there was a choice
-                del made["appearance"]
+            for name, before in _EARLIER.items():  # what twins were before there was a choice
+                if made.get(name) == before:
+                    del made[name]
             with twin_folder(Path(call.arguments["folder"]), {"format": format, **made}) as partial:
                 if partial is not None:
                     call.arguments["folder"] = partial
