@@ -15,7 +15,7 @@ SINGULAR = int(Role.SINGULAR)
 SUBJECT, FINDING, BREAK = int(Role.SUBJECT), int(Role.FINDING), int(Role.BREAK)
 EXPLAINS = int(Role.EXPLAINS)
 COORDINATOR = AND | OR | COMMA
-PARTING = COORDINATOR | VERB | WITH | BREAK | TRIGGER
+PARTING = COORDINATOR | VERB | WITH | BREAK | TRIGGER | EXPLAINS
 
 
 def attach(items: Sequence[Item], start: int, end: int, mentions: Sequence[Mention], joined: Sequence[str]) -> None:
@@ -108,13 +108,19 @@ def _give_behind(
         roles = items[i].word.roles
         if roles & VERB and not verb:
             verb = True
-            shared = not (roles & SINGULAR and links[k - 1] == "and")
+            shared = not (roles & SINGULAR and _is_apart(items, start - 1))
         if i in used or not roles & ATTRIBUTE:
             continue
         for mention in groups[k]:
             give(items[i], mention, behind=True)
         for mention in bare if not verb else joint if shared else ():
             give(items[i], mention, place_only=not verb, behind=True)
+
+
+def _is_apart(items: Sequence[Item], at: int) -> bool:
+    """Tell whether a comma and an "and" set off the finding at `at`: "X, and a Y is on the left" speaks of Y."""
+    commas = [i for i in range(at - 1, max(at - 6, 0), -1) if items[i].word.roles & COMMA]
+    return bool(commas) and bool(items[commas[0] + 1].word.roles & AND)
 
 
 def _share_forward(
