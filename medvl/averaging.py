@@ -5,25 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class MovingAverage(EMAWeightAveraging):
-    """Lightning's moving average, with three things settled.
+class MovingAverage(WeightAveraging):
+    """Lightning's average of the weights as an exponential one, with four things settled.
 
-    It lives on the device that trains: Lightning makes it before the model gets there, and each step would copy all
-    weights to the CPU. Buffers are copied, not averaged: whole numbers among them would be truncated. Nothing is said
-    where a checkpoint is only used: its `state_dict` holds the average, so that needs no callback.
+    A young average forgets faster, `min(decay, (1 + n) / (10 + n))` after `n` steps, so that it does not drag random
+    weights along. It lives on the device that trains: Lightning makes it before the model gets there, and each step
+    would copy all weights to the CPU. Buffers are copied, not averaged: whole numbers among them would be truncated.
+    Nothing is said where a checkpoint is only used: its `state_dict` holds the average, so that needs no callback.
 
     A checkpoint holds the weights in training beside the average, so that a run goes on as it was.
 
     Args:
-        decay: Share of the average that a step keeps; about `1 / (1 - decay)` steps are averaged.
+        decay: Share of the average that a step keeps in the end; about `1 / (1 - decay)` steps are averaged.
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
-        super().__init__(use_buffers=False, decay=decay)
+    def __init__(self, decay: float = 0.9998) -> None:
+        super().__init__(use_buffers=False, multi_avg_fn=self.update)
+        self.decay = decay
+
+    def update(self, average: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        """Move the average of `count` steps to the weights of another one."""
+        young = float((1 + count) / (10 + count))
+        get_ema_multi_avg_fn(min(self.decay, young))(average, weights, count)  # type: ignore[no-untyped-call]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the average, where the model will be."""
