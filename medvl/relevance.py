@@ -18,15 +18,16 @@ def share_any(rows: Tensor, others: Tensor) -> Tensor:
     """Return whether labels overlap, or both have none: `(n, K)` and `(m, K)` to bool `(n, m)`."""
     if rows.ndim == 1:
         return rows[:, None] == others[None]
-    return (_dot(rows, others) > 0) | (no_finding(rows)[:, None] & no_finding(others)[None])
+    rows, others = (torch.cat([part > 0, no_finding(part)[:, None]], dim=1).float() for part in (rows, others))
+    return rows @ others.T > 0
 
 
 def same_set(rows: Tensor, others: Tensor) -> Tensor:
     """Return whether labels are the same: `(n, K)` and `(m, K)` to bool `(n, m)`."""
     if rows.ndim == 1:
         return rows[:, None] == others[None]
-    shared, own, other = _dot(rows, others), (rows > 0).sum(dim=1), (others > 0).sum(dim=1)
-    return (shared == own[:, None]) & (shared == other[None])
+    signs, others = 2 * (rows > 0).float() - 1, 2 * (others > 0).float() - 1
+    return signs @ others.T == rows.shape[1]  # every column agrees
 
 
 def score_at_least(threshold: float, scorer: Callable[[Tensor, Tensor], Tensor]) -> Rule:
@@ -45,7 +46,3 @@ def no_finding(labels: Tensor) -> Tensor:
     if labels.ndim == 1:
         return torch.zeros_like(labels, dtype=torch.bool)
     return ~(labels > 0).flatten(1).any(dim=1)
-
-
-def _dot(rows: Tensor, others: Tensor) -> Tensor:
-    return (rows > 0).float() @ (others > 0).float().T
