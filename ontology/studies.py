@@ -28,7 +28,7 @@ class Studies:
         splits: `(studies,)`, a number per split.
     """
 
-    ids: Sequence[str]
+    ids: Sequence[str | int]
     profiles: Sequence[Profile]
     patients: Ints
     splits: Ints
@@ -36,7 +36,7 @@ class Studies:
     @classmethod
     def of(
         cls,
-        ids: Sequence[str],
+        ids: Sequence[str | int],
         profiles: Sequence[Profile],
         patients: Sequence[object] | None = None,
         splits: Sequence[object] | None = None,
@@ -55,7 +55,7 @@ class Studies:
         patients, splits = patients or [None] * len(ids), splits or [None] * len(ids)
         if not len(ids) == len(profiles) == len(patients) == len(splits):
             raise DataError(f"{len(ids)} ids, {len(profiles)} profiles, {len(patients)} patients, {len(splits)} splits")
-        rows: dict[str, int] = {}
+        rows: dict[str | int, int] = {}
         for row, name in enumerate(ids):
             if rows.setdefault(name, row) != row:
                 raise DataError("an id is given twice", where=f"studies {rows[name] + 1} and {row + 1}")
@@ -75,18 +75,18 @@ def read_studies(path: Path) -> Studies:
     Raises:
         DataError: A line has not this form, or an id is there twice; it names the line.
     """
-    lines: dict[str, int] = {}
+    lines: dict[str | int, int] = {}
     profiles, patients, splits = [], [], []
     shared: dict[Any, Any] = {}
     for number, row in read_rows(path):
         where = f"{path}:{number}"
         name = row.get("id")
-        if not isinstance(name, str | int) or name == "":
+        if not isinstance(name, str | int) or isinstance(name, bool) or name == "":
             raise DataError("a study without id", where=where, hint='expected {"id", "entities": [...]}')
-        if lines.setdefault(str(name), number) != number:
-            raise DataError(
-                f"the id was there in line {lines[str(name)]}", where=where, hint="expected a line per study"
-            )
+        if lines and isinstance(name, str) != isinstance(next(iter(lines)), str):
+            raise DataError("an id is a number, another is text", where=where, hint="expected ids of one kind")
+        if lines.setdefault(name, number) != number:
+            raise DataError(f"the id was there in line {lines[name]}", where=where, hint="expected a line per study")
         found = _profile(row, where)
         profiles.append({disease: shared.setdefault(terms, terms) for disease, terms in found.items()})
         patients.append(row.get("patient_id"))
