@@ -51,18 +51,18 @@ def run(seed: int = 0, seeds: int = 3, steps: int = 1200, studies: int = 1200, s
                 folder_of_run = trained(options, Path(folder) / f"{name}-{one}", one, steps)
                 minutes[name].append((time.perf_counter() - start) / 60)  # validation included
                 found[name].append(tested(folder_of_run))
-    return write(found, minutes, seed, seeds=seeds, steps=steps, studies=studies)
+    return write("grounding-baselines", found, minutes, seed, seeds=seeds, steps=steps, studies=studies)
 
 
 def write(
-    found: dict[str, list[list[PhrasePrediction]]], minutes: dict[str, list[float]], seed: int, **budget: Any
+    name: str, found: dict[str, list[list[PhrasePrediction]]], minutes: dict[str, list[float]], seed: int, **budget: Any
 ) -> dict[str, Any]:
     """Compare, write the result and print it as a table of docs/benchmarks.md."""
     comparison = compare_methods(found)
     figures = {name: headline(row) for name, row in comparison.metrics.items()}
     print(markdown(comparison))
     return write_result(
-        "grounding-baselines",
+        name,
         unit="P@(F1=1, IoU >= .5) on sentences with one, several and no boxes, calibrated on val",
         ours=figures.pop("ours"),
         peers=figures,
