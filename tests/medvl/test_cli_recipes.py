@@ -17,6 +17,7 @@ from datamodules.twins import imagenome
 
 __all__ = ["medvl"]
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RECIPE = CONFIGS.parent / "docs" / "grounding-recipe.md"
 SHORT = (
     "--trainer.accelerator cpu --trainer.max_steps 2 --trainer.val_check_interval 1 --trainer.limit_val_batches 1 "
     "--trainer.enable_progress_bar false --data.batch_size 6 --data.image_size 64 --data.num_workers 0 "
@@ -125,6 +126,15 @@ def test_the_recipe_is_what_is_published(medvl: Run) -> None:
         assert (model["queries"], data["image_size"], data["batch_size"]) == (5, 640, 32)
         assert model["image_encoder"]["init_args"]["name"] == "resnet101"
         assert model["text_encoder"]["init_args"]["pretrained"] == "thomas-sounack/BioClinical-ModernBERT-base"
+
+
+def test_every_fit_of_the_documentation_parses(medvl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    fits = [line for line in RECIPE.read_text().splitlines() if line.startswith("medvl fit ")]
+    assert len(fits) == 6
+    for line in fits:
+        status, _, error = medvl(f"{line.removeprefix('medvl ')} --print_config")
+        assert status == 0, error
 
 
 def test_the_options_go_together_train_go_on_and_are_used(medvl: Run, padchest_twin: Path) -> None:
