@@ -61,5 +61,5 @@ def import_families() -> None:
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if info.name != "datamodules.twins":
                 import_module(info.name)
-    for name in ("medvl.averaging", "medvl.encoders", "medvl.starting"):
+    for name in ("medvl.averaging", "medvl.encoders", "medvl.losses", "medvl.starting"):
         import_module(name)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from datamodules.batches import GroundingBatch
 from medvl.encoders.base import ImageEncoder, TextEncoder
+from medvl.optim import parameter_groups, scheduled
 from medvl.schedule import Schedule
 from tasks.grounding.calibrator import Calibrator
 from tasks.grounding.criterion import GroundingCriterion
 from tasks.grounding.evaluation import Evaluation
 from tasks.grounding.model import GroundingModel, GroundingOutput
-from tasks.grounding.optim import parameter_groups
 from tasks.grounding.postprocess import Postprocess, ScoredBoxes
 from tasks.grounding.predictions import PredictionWriter, SentenceResult
 
@@ -139,12 +139,7 @@ class PhraseTask(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser and a schedule in fractions of the run."""
         groups = parameter_groups(self.model, self.lr_scale)
-        optimizer = self.optimizer([{k: v for k, v in group.items() if k != "scale"} for group in groups])
-        for group, built in zip(groups, optimizer.param_groups, strict=True):
-            built["lr"] *= group["scale"]
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = self.schedule(optimizer, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled(groups, self.optimizer, self.schedule, int(self.trainer.estimated_stepping_batches))
 
     def _results(self, batch: GroundingBatch, output: ScoredBoxes) -> list[SentenceResult]:
         raw = self.postprocess.raw(output, batch.image_index, batch.transforms)

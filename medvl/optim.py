@@ -1,12 +1,15 @@
-"""Parameter groups: learning-rate multiples by part, and no weight decay where it does harm."""
+"""The optimiser of every task: rates by part, no weight decay where it does harm, a schedule over the whole run."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 from medvl.errors import ConfigError, nearest
+from medvl.schedule import Schedule
 
 
 def parameter_groups(model: nn.Module, lr_scale: dict[str, float]) -> list[dict[str, Any]]:
@@ -37,3 +40,20 @@ def parameter_groups(model: nn.Module, lr_scale: dict[str, float]) -> list[dict[
             group["weight_decay"] = 0.0
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def scheduled(
+    groups: list[dict[str, Any]], optimizer: OptimizerCallable, schedule: Schedule, steps: int
+) -> OptimizerLRSchedulerConfig:
+    """Build the optimiser of some groups and a schedule in fractions of the run, as Lightning wants them.
+
+    Args:
+        groups: As `parameter_groups` returns them.
+        optimizer: Called with the groups.
+        schedule: Learning rate over the run.
+        steps: Optimiser steps of the run.
+    """
+    built = optimizer([{k: v for k, v in group.items() if k != "scale"} for group in groups])
+    for group, made in zip(groups, built.param_groups, strict=True):
+        made["lr"] *= group["scale"]
+    return {"optimizer": built, "lr_scheduler": {"scheduler": schedule(built, steps), "interval": "step"}}

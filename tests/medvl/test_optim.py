@@ -7,9 +7,9 @@ from torch import nn
 
 from medvl.encoders import TinyConv, TinyText
 from medvl.errors import ConfigError
+from medvl.optim import parameter_groups
 from tasks.grounding import GroundingTask
 from tasks.grounding.model import GroundingModel
-from tasks.grounding.optim import parameter_groups
 
 
 def make_model() -> GroundingModel:
