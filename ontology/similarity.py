@@ -30,6 +30,7 @@ Profile = Mapping[str, tuple[frozenset[str], frozenset[str]]]
 NO_FINDING = "no finding"
 GAMMA = (0.85, 0.10, 0.05)
 CELLS = 1 << 21  # scores held at once
+_LONG = 2048
 
 
 def profile(entities: Iterable[Any]) -> Profile:
@@ -185,7 +186,7 @@ class Similarity:
         least = self.gamma[0] * _ratio(shared, sizes + sets.sizes - shared)
         scores = self._added(rows, columns)
         scores *= self._share(sets.sizes[of][:, None], sets.sizes[to])
-        scores += least[inverse].take(to, axis=1)
+        _add_rows(scores, np.arange(len(rows)), least, inverse, to)
         return scores
 
     def pairs(self, anchors: Ints, others: Ints) -> Floats:
@@ -243,11 +244,7 @@ class Similarity:
             which.fill(len(terms.counts[0]))  # the column of zeros, for sets without the disease
             which[terms.columns] = terms.findings
             unique, inverse = np.unique(findings[part] - terms.first, return_inverse=True)
-            mine = self._attributes(terms, unique)[inverse].take(which[columns], axis=1)
-            if len(part) == len(rows):
-                added += mine
-            else:
-                added[row[part]] += mine
+            _add_rows(added, row[part], self._attributes(terms, unique), inverse, which[columns])
         return added
 
     def _share(self, of: Any, to: Any) -> Any:
@@ -282,6 +279,17 @@ def by_value(values: Ints) -> list[Ints]:
     """Return the indices of each different value, in order."""
     order = np.argsort(values, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(values[order])) + 1) if len(order) else []
+
+
+def _add_rows(scores: Floats, rows: Ints, table: Floats, which: Ints, columns: Ints) -> None:
+    """Add `table[which][:, columns]` to rows of the scores, each of which is there once."""
+    if len(columns) < _LONG:
+        scores[rows] += table[which].take(columns, axis=1)
+        return
+    one = np.empty(len(columns))  # what fits into the processor's cache is faster row by row
+    for row, line in zip(rows.tolist(), which.tolist(), strict=True):
+        table[line].take(columns, out=one, mode="clip")  # any other mode copies
+        scores[row] += one
 
 
 def _ratio(part: Floats, whole: Any) -> Floats:

@@ -29,8 +29,16 @@ def reference(anchor: Profile, other: Profile, gamma: tuple[float, float, float]
 
 
 @settings(deadline=None, max_examples=150)
-@given(PROFILES, GAMMAS, st.booleans())
-def test_scores_are_the_published_ones(profiles: list[Profile], gamma: tuple[float, float, float], both: bool) -> None:
+@given(PROFILES, GAMMAS, st.booleans(), st.sampled_from([0, 2048]))
+def test_scores_are_the_published_ones(
+    profiles: list[Profile], gamma: tuple[float, float, float], both: bool, long: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ontology.similarity._LONG", long)  # from how many columns on rows are added one by one
+        assert_published(profiles, gamma, both)
+
+
+def assert_published(profiles: list[Profile], gamma: tuple[float, float, float], both: bool) -> None:
     sets = EntitySets(profiles)
     similarity = Similarity(sets, gamma, symmetric=both)
     count = len(profiles)
