@@ -7,10 +7,10 @@ with 0 or 1, after NegBio's `openi_gld_std14.csv`, public domain); only the repo
 A class is given to a report where it is present; what is uncertain is not. For sides and severities a pair is (finding,
 side) or (finding, severity) over the findings that have a CheXpert class, devices and mediastinum left out; bilateral
 is left and right. A finding that was missed is missed with its attributes. Two ways of counting: `side` and `severity`
-are over coded findings, stated or hedged in the report, as the peers' figures are (MedTrim with its list: .845 and .585;
-it knows no hedge); `side_strict` and `severity_strict` take what is present alone, and count the attributes of a finding
-that is not coded at all as false, though coders leave out much that is written. Speed is one core, from text to entities, the cache of
-sentences empty at the start.
+are over coded findings, stated or hedged in the report, as the peers' figures are (MedTrim with its list: .845 and
+.585; it knows no hedge); `side_strict` and `severity_strict` take what is present alone, and count the attributes of a
+finding that is not coded at all as false, though coders leave out much that is written. Places are inferred as coders
+do (`Ober(infer=True)`). Speed is one core, from text to entities, the cache of sentences empty at the start.
 
 The peers were measured apart, on all 3,851 reports of NegBio's table: medspaCy 1.3.1 needs a spaCy older than ours, and
 MedTrim's release is a script. `without_context` is our lexicon with every mention taken for present.

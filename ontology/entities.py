@@ -70,19 +70,19 @@ class Report:
     """A report to read.
 
     Attributes:
-        id: Of the study.
+        id: Of the study, as given.
         text: All of it; findings, newline, impression where they came apart.
         parts: Ranges of characters that are read one by one, so that no sentence crosses from one to the next.
         passed_on: `patient_id` and `split`, where given.
     """
 
-    id: str
+    id: str | int
     text: str
     parts: tuple[tuple[int, int], ...]
     passed_on: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, id: str, findings: str = "", impression: str = "", **passed_on: Any) -> Report:
+    def of(cls, id: str | int, findings: str = "", impression: str = "", **passed_on: Any) -> Report:
         """Make a report of its two sections."""
         text = f"{findings}\n{impression}"
         ends = len(findings), len(text)
@@ -154,7 +154,7 @@ def _object(line: str, where: str) -> dict[str, Any]:
 
 
 def _report(row: Mapping[str, Any], where: str, sections: bool) -> Report:
-    if row.get("id") in (None, ""):
+    if not isinstance(row.get("id"), str | int) or row["id"] == "":
         raise DataError(
             "a report without id", where=where, hint='expected {"id", "text"} or {"id", "findings", "impression"}'
         )
@@ -162,10 +162,10 @@ def _report(row: Mapping[str, Any], where: str, sections: bool) -> Report:
     if "text" in row:
         text = _text(row, "text", where)
         parts = readable(text) if sections else ((0, len(text)),)
-        return Report(str(row["id"]), text, parts, passed_on)
+        return Report(row["id"], text, parts, passed_on)
     if "findings" not in row and "impression" not in row:
         raise DataError("a report without text", where=where, hint="expected text, or findings and impression")
-    return Report.of(str(row["id"]), _text(row, "findings", where), _text(row, "impression", where), **passed_on)
+    return Report.of(row["id"], _text(row, "findings", where), _text(row, "impression", where), **passed_on)
 
 
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -32,6 +33,9 @@ def run(words: list[str]) -> int:
             raise ConfigError(f"no benchmark {name!r}", hint=nearest(name, known), command="medvl bench")
     for name in known if "all" in names else names:
         call = load(known[name])
+        if "all" in names and (needed := needs(call)):
+            print(f"{name}: left out, it needs --{needed[0]}")
+            continue
         options = own_options(name, call, rest)
         print(f"{name} ...", flush=True)
         call(**options)
@@ -64,6 +68,12 @@ def load(path: Path) -> Callable[..., Any]:
     spec.loader.exec_module(module)
     call: Callable[..., Any] = module.run
     return call
+
+
+def needs(call: Callable[..., Any]) -> list[str]:
+    """Return the parameters that have no default."""
+    parameters = inspect.signature(call).parameters.values()
+    return [one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
 
 
 def own_options(name: str, call: Callable[..., Any], words: list[str]) -> dict[str, Any]:

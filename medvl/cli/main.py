@@ -18,6 +18,7 @@ COMMANDS = {
     "calibrate": ("medvl.cli.calibrate", "choose threshold and fusion on the validation split"),
     "compare": ("medvl.cli.compare", "tell whether two models differ on the same sentences"),
     "data": ("medvl.cli.data", "list, check, convert and show data sets, or write a synthetic twin"),
+    "ontology": ("medvl.cli.ontology", "find what reports say, and mine triplets of studies by it"),
     "bench": ("medvl.cli.bench", "re-measure the project's claims beside their peers"),
     "doctor": ("medvl.cli.doctor", "tell what this machine, or a run folder, has to offer"),
 }

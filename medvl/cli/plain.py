@@ -67,7 +67,9 @@ def add_options(parser: argparse.ArgumentParser, call: Callable[..., Any], known
             parser.add_argument(flag, dest=name, type=names, default=parameter.default, metavar="A,B,...")
         else:
             kind = next((kind for kind in kinds if kind in (int, float)), str)
-            parser.add_argument(flag, dest=name, type=kind, default=parameter.default, choices=literals or None)
+            needed = parameter.default is parameter.empty
+            default = None if needed else parameter.default
+            parser.add_argument(flag, dest=name, type=kind, default=default, choices=literals or None, required=needed)
 
 
 def pairs(text: str) -> dict[str, str]:
