@@ -1,0 +1,138 @@
+"""The alignment task: a loss, retrieval metrics and the optimiser around two towers."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from datamodules.batches import ReportBatch
+from medvl.encoders.base import ImageEncoder, TextEncoder
+from medvl.errors import ConfigError, nearest
+from medvl.losses import AlignmentLoss, InfoNCE
+from medvl.optim import parameter_groups, scheduled
+from medvl.schedule import Schedule
+from tasks.alignment.evaluation import Evaluation
+from tasks.alignment.model import AlignmentModel, Embeddings, Projection
+from tasks.alignment.studies import finding_names, findings, label_scores, patients
+
+
+class AlignmentTask(LightningModule):
+    """Aligns images with their reports.
+
+    A study without an image or without a text is left out of loss and metrics.
+
+    Args:
+        image_encoder: Any image encoder.
+        text_encoder: Any text encoder.
+        loss: Any of `medvl.losses`. One that needs labels or scores gets those of the data set: findings that are
+            present, and their overlap across all ranks.
+        dim: Width of the shared space.
+        projection: From each encoder's pooled vector to it: `linear` or `mlp`.
+        optimizer: Called with parameter groups.
+        schedule: Learning rate over the run.
+        lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{text_encoder: 0.1}`.
+        freeze: Parts of the model that are not trained and stay in evaluation mode, by prefix: `[text_encoder]`.
+    """
+
+    task_name = "alignment"
+    monitor = ("val/mean_recall", "max")
+    headline = (
+        *("mean_recall", "mean_chance", "i2t/r@5", "i2t/chance@5", "t2i/r@5", "t2i/chance@5"),
+        *("i2t/p@10", "i2t/chance", "t2i/p@10", "t2i/chance", "i2i/p@10", "i2i/chance", "t2t/p@10", "t2t/chance"),
+    )
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        loss: AlignmentLoss | None = None,
+        dim: int = 512,
+        projection: Projection = "linear",
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        schedule: Schedule | None = None,
+        lr_scale: dict[str, float] | None = None,
+        freeze: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = AlignmentModel(image_encoder, text_encoder, dim, projection)
+        self.loss = loss or InfoNCE()
+        self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
+        self.frozen = tuple(freeze or ())
+        self._freeze()
+        self.val_evaluation, self.test_evaluation = Evaluation(at=(1, 5, 10)), Evaluation()
+
+    def _freeze(self) -> None:
+        named = dict(self.model.named_parameters())
+        for prefix in self.frozen:
+            found = [parameter for name, parameter in named.items() if name.startswith(prefix)]
+            if not found:
+                hint = nearest(prefix, {name.split(".")[0] for name in named})
+                raise ConfigError("no parameter has this prefix", where=f"freeze: {prefix}", hint=hint)
+            for parameter in found:
+                parameter.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> AlignmentTask:
+        """Set training mode, except of frozen parts: their dropout and running means rest as well."""
+        super().train(mode)
+        for name, module in self.model.named_modules():
+            if any(name.startswith(prefix) for prefix in self.frozen):
+                module.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Test class by class where the data set names its labels."""
+        names = getattr(getattr(self.trainer, "datamodule", None), "label_names", ())
+        if stage == "test":
+            self.test_evaluation = Evaluation(finding_names(names)).to(self.device)
+
+    def forward(self, batch: ReportBatch) -> Embeddings:
+        """Embed the studies of a batch."""
+        embeddings: Embeddings = self.model(batch.images, batch.valid, batch.texts)
+        return embeddings
+
+    def losses(self, embeddings: Embeddings, batch: ReportBatch) -> dict[str, Tensor]:
+        """Return `loss` and its parts, of the studies that have an image and a text."""
+        both = batch.has_image & batch.has_text
+        labels, extras = findings(batch)[both], {"groups": patients(batch)[both]}
+        if labels.shape[1]:
+            extras |= {"labels": labels, "scores": label_scores(labels)}
+        found: dict[str, Tensor] = self.loss(embeddings.image[both], embeddings.text[both], **extras)
+        return found
+
+    def training_step(self, batch: ReportBatch, batch_idx: int) -> Tensor:
+        """Return the loss."""
+        losses = self.losses(self(batch), batch)
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        return losses["loss"]
+
+    def validation_step(self, batch: ReportBatch, batch_idx: int) -> None:
+        """Add the batch to the validation metrics."""
+        self.val_evaluation.update(self(batch), batch)
+
+    def test_step(self, batch: ReportBatch, batch_idx: int) -> None:
+        """Add the batch to the test metrics."""
+        self.test_evaluation.update(self(batch), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_metrics("val", self.val_evaluation)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_metrics("test", self.test_evaluation)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build the optimiser, of the model and of what the loss learns, and a schedule in fractions of the run."""
+        groups = parameter_groups(self.model, self.lr_scale) + parameter_groups(self.loss, {})
+        return scheduled(groups, self.optimizer, self.schedule, int(self.trainer.estimated_stepping_batches))
+
+    def _log_metrics(self, stage: str, evaluation: Evaluation) -> None:
+        values = {f"{stage}/{name}": value.to(self.device) for name, value in evaluation.compute().items()}
+        # The same on every rank, for the metrics have been reduced; Lightning warns of each that is not synchronised.
+        self.log_dict(values, sync_dist=True)
+        self.log("recall", values[f"{stage}/mean_recall"], prog_bar=True, logger=False, sync_dist=True)
