@@ -25,7 +25,7 @@ from ontology.search import TOLERANCE
 from ontology.similarity import EntitySets, Similarity
 from ontology.studies import Studies
 
-MINE = "import sys; from medvl.cli.mine import run; sys.exit(run(sys.argv[1:]))"
+MINE = ("-m", "medvl", "ontology", "mine")
 GOAL_MINUTES, CHECKED = 10.0, 400
 TAU_MIN, TAU_MAX = 0.25, 0.6
 
@@ -38,9 +38,7 @@ def run(seed: int = 0, studies: int = 227_835, strength: float = 0.4, negatives:
         _write(entities, drawn)
         words = ["--entities", str(entities), "--output", str(output), "--negatives", negatives, "--seed", str(seed)]
         start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", MINE, *words], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, *MINE, *words], cwd=ROOT, capture_output=True, text=True, check=True)
         minutes = (time.perf_counter() - start) / 60
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         table = pq.read_table(output)

@@ -95,7 +95,7 @@ def search(similarity: Similarity, sets: Ints, ceilings: Floats, hidden: Hidden,
     ends = np.diff(index.starts)[groups].cumsum()
     best = np.full(len(sets), -np.inf)
     ties: list[tuple[Ints, Ints, Floats]] = []
-    done, many = 0, _FIRST
+    done, many = 0, _FIRST if aim.slope else len(index)  # where any will do, none is better
     while done < len(groups):
         rows = np.flatnonzero(best <= promises[groups[done]] + TOLERANCE)
         if not len(rows):
