@@ -18,7 +18,7 @@ from benchmarks.harness import interleaved, write_result
 from ontology.mining import Miner
 from ontology.similarity import GAMMA, EntitySets, Ints, Profile, Similarity
 
-STUDIES, ROWS, SAMPLE, ROUNDS = 20_000, 1024, 20_000, 3
+STUDIES, ROWS, SAMPLE, ROUNDS = 20_000, 1024, 20_000, 5
 _BLOCK = 128  # rows of a dense product: what it makes of them stays in the cache
 
 

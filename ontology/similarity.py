@@ -182,7 +182,7 @@ class Similarity:
         of, to = sets.group[rows], sets.group[columns]
         groups, inverse = np.unique(of, return_inverse=True)
         sizes = sets.sizes[groups][:, None]
-        shared = (sets.group_diseases[groups] @ sets.group_diseases.T).toarray()
+        shared = np.ascontiguousarray((sets.group_diseases @ sets.group_diseases[groups].toarray().T).T)
         least = self.gamma[0] * _ratio(shared, sizes + sets.sizes - shared)
         scores = self._added(rows, columns)
         scores *= self._share(sets.sizes[of][:, None], sets.sizes[to])
