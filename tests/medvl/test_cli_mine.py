@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from medvl.cli.main import main
 from medvl.cli.mine import COLUMNS, run
 from medvl.errors import ConfigError, MedvlError
 
@@ -34,7 +35,7 @@ ROWS = [study(f"s{i}", *("edema", "mass")[: 1 + i % 2], patient_id=f"p{i}") for 
 
 def test_mine_writes_triplets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = write(tmp_path / "e.jsonl", ROWS)
-    assert run(words.split()) == 0
+    assert main(["ontology", "mine", *words.split()]) == 0
     told = capsys.readouterr().out
     assert "10 studies, 2 without a finding, 3 distinct, 1 splits" in told
     assert "8 triplets" in told
