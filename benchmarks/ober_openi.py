@@ -47,7 +47,7 @@ CLASSES = {
 LEFT_OUT = frozenset({"Support Devices", "Enlarged Cardiomediastinum"})
 SIDES = {"left": ("left",), "right": ("right",), "bilateral": ("left", "right")}
 SEVERITIES = {name: (name,) for name in ("mild", "moderate", "severe", "small", "large")}
-PEERS = {"medspacy": 0.879, "medtrim-with-its-list": 0.719, "medtrim-as-released": 0.184}
+REPORTED = {"medspacy": 0.879, "medtrim-with-its-list": 0.719, "medtrim-as-released": 0.184}
 ROUNDS = 3
 
 
@@ -92,9 +92,10 @@ def run(labels: str, seed: int = 0) -> dict[str, Any]:
         "ober-openi",
         "micro-F1 over seven classes, Open-i reports",
         micro.f1,
-        PEERS,
+        {},
         n=len(studies),
         seed=seed,
+        reported=REPORTED,  # measured apart and on other reports: no ratio
         micro_f1=micro.f1,
         side_f1=side.f1,
         severity_f1=severity.f1,
