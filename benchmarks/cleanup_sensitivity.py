@@ -9,7 +9,6 @@ the true pairs of the test split, non-diagnostic sentences included.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,17 +17,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import write_result
+from benchmarks.training import QUICKSTART, films, trainings
 from datamodules.cleanup.rules import RULES, Cleaned, Cleanup, anatomies, clean
 from datamodules.records import PhraseRecord
 from datamodules.sources import ChestImaGenome
 from datamodules.sources.clean_table import write_pairs
-from medvl.cli.main import main
 from medvl.metrics.bootstrap import patient_bootstrap
-from medvl.outputs import PhrasePrediction, read_predictions
+from medvl.outputs import PhrasePrediction
 from medvl.viz.scores import Scores
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart" / "grounding.yaml"
-CALIBRATED = ("--model.postprocess.threshold", "calibrated", "--model.postprocess.fusion_iou", "calibrated")
 KIND_OF = {"redundant": "redundant", "negated": "negated", "normal": "negated", "non-diagnostic": "non-diagnostic"}
 PLANTED = ("redundant", "negated", "non-diagnostic")  # rules whose noise the twin has
 PARTS = {"p_at_f1": ("p_at_f1", "boxed"), "n_acc_negated": ("n_acc", "negated"), "n_acc_other": ("n_acc", "zero")}
@@ -38,7 +35,13 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def run(
-    seed: int = 0, seeds: int = 3, steps: int = 1200, studies: int = 1200, size: int = 0, image_size: int = 128
+    seed: int = 0,
+    seeds: int = 3,
+    steps: int = 1200,
+    studies: int = 1200,
+    size: int = 0,
+    image_size: int = 128,
+    keep: str = "",
 ) -> dict[str, Any]:
     """Measure the rules, train on each set of pairs, write `cleanup-sensitivity.json`; 6 trainings for each seed.
 
@@ -49,23 +52,27 @@ def run(
         studies: Of the twin.
         size: Longest side of the twin's films; 0 draws it for each.
         image_size: Side that the model sees.
+        keep: Folder where trainings are kept, and found when it is named again.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        words = ["--studies", str(studies), "--seed", str(seed), *(["--size", str(size)] if size else [])]
-        call("data", "twin", "imagenome", str(place / "twin"), *words)
-        given = ChestImaGenome(place / "twin").load().records
-        planted = read_planted(place / "twin", given)
+    with trainings(keep) as done:
+        twin = done.twin("imagenome", *films(studies, seed, size))
+        given = ChestImaGenome(twin).load().records
+        planted = read_planted(twin, given)
         rules = {rule: score_rule(clean(given), rule, planted) for rule in PLANTED}
-        options = ["--data.source", "ChestImaGenome", "--data.source.root", str(place / "twin")]
+        options = [*QUICKSTART, "--data.source", "ChestImaGenome", "--data.source.root", str(twin)]
         options += ["--data.image_size", str(image_size)]
-        write_pairs(place / "test.parquet", truth(given, planted, spare=True))
+        test = write_pairs(twin.with_name(f"{twin.name}-test.parquet"), truth(given, planted, spare=True))
         found: dict[str, list[list[PhrasePrediction]]] = {}
-        for name, records in versions(given, planted).items():
-            pairs = write_pairs(place / f"{name}.parquet", records)
-            runs = [(one, place / f"{name}-{one}") for one in range(seed, seed + seeds)]
-            found[name] = [train([*options, *CALIBRATED], pairs, path, one, steps) for one, path in runs]
-    return write(found, rules, len(given), seed, {"seeds": seeds, "steps": steps, "studies": studies})
+        sets = {
+            name: write_pairs(twin.with_name(f"{twin.name}-{name}.parquet"), records)
+            for name, records in versions(given, planted).items()
+        }
+        for one in range(seed, seed + seeds):
+            for name, pairs in sets.items():
+                run_of = done.train([*options, "--data.source.clean", str(pairs)], one, steps)
+                found.setdefault(name, []).append(done.test(run_of, "--data.source.clean", str(test)))
+        budget = {"seeds": seeds, "steps": steps, "studies": studies, "commits": sorted(done.commits)}
+    return write(found, rules, len(given), seed, budget)
 
 
 def versions(given: list[PhraseRecord], planted: Mapping[Place, str]) -> dict[str, list[PhraseRecord]]:
@@ -118,16 +125,6 @@ def key(record: PhraseRecord) -> tuple[str, str]:
     return record.image, record.phrase
 
 
-def train(options: list[str], pairs: Path, runs: Path, seed: int, steps: int) -> list[PhrasePrediction]:
-    """Fit on some pairs, test on the true ones."""
-    options = ["--config", str(CONFIG), *options, "--runs", str(runs), "--seed_everything", str(seed)]
-    length = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // 4))]
-    call("fit", *options, "--data.source.clean", str(pairs), *length)
-    call("test", *options, "--data.source.clean", str(pairs.with_name("test.parquet")), "--ckpt_path", "best")
-    (file,) = runs.glob("grounding/*/*-*/predictions/test*.jsonl")
-    return read_predictions(file)
-
-
 def write(
     found: dict[str, list[list[PhrasePrediction]]],
     rules: dict[str, dict[str, float]],
@@ -169,13 +166,3 @@ def mean(runs: list[list[PhrasePrediction]], metric: str, kind: str) -> Values:
     scores = [Scores.of(one) for one in runs]
     of_kind = np.array([one.kind == kind for one in scores[0].predictions])
     return np.where(of_kind, np.mean([one.outcomes[metric] for one in scores], axis=0), np.nan)
-
-
-def call(*words: str) -> None:
-    """Run a command of ours, as a user would.
-
-    Raises:
-        RuntimeError: It failed.
-    """
-    if main(list(words)):
-        raise RuntimeError(f"medvl {' '.join(words)} failed")

@@ -8,7 +8,6 @@ models. Findings whose words films have as well (nodule, effusion, ...) are told
 from __future__ import annotations
 
 import csv
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from benchmarks.grounding_scores import compare_methods
 from benchmarks.harness import write_result
-from benchmarks.training import QUICKSTART, call, tested, trained
+from benchmarks.training import QUICKSTART, films, trainings
 from datamodules.twins.ct_lesions import KINDS
 from medvl.metrics.bootstrap import Interval
 from medvl.outputs import PhrasePrediction
@@ -28,7 +27,13 @@ Lines = list[PhrasePrediction]
 
 
 def run(
-    seed: int = 0, seeds: int = 3, steps: int = 1200, ct_steps: int = 600, studies: int = 1200, size: int = 0
+    seed: int = 0,
+    seeds: int = 3,
+    steps: int = 1200,
+    ct_steps: int = 600,
+    studies: int = 1200,
+    size: int = 0,
+    keep: str = "",
 ) -> dict[str, Any]:
     """Train on films and on slices, write `other-domain.json`; about three quickstarts for each seed.
 
@@ -39,28 +44,27 @@ def run(
         ct_steps: Training steps on slices, with and without what films gave.
         studies: Of the twin of films; half as many slices.
         size: Longest side of the images; 0 draws it for each.
+        keep: Folder where trainings are kept, and found when it is named again.
     """
     found: dict[str, list[Lines]] = {name: [] for name in ("fine-tuned", "zero-shot", *METHODS)}
-    films: list[Lines] = []
-    with tempfile.TemporaryDirectory() as folder:
-        place, words = Path(folder), ["--seed", str(seed), *(["--size", str(size)] if size else [])]
-        call("data", "twin", "padchest-gr", str(place / "films"), "--studies", str(studies), *words)
-        call("data", "twin", "ct-slices", str(place / "slices"), "--studies", str(max(1, studies // 2)), *words)
-        table = place / "slices" / "table.csv"
+    on_films: list[Lines] = []
+    with trainings(keep) as done:
+        source = ["--data.source.root", str(done.twin("padchest-gr", *films(studies, seed, size)))]
+        table = done.twin("ct-slices", *films(max(1, studies // 2), seed, size)) / "table.csv"
         slices = ["--data.source", "PhraseTable", "--data.source.root", str(table)]
         slices += ["--data.source.box_format", "xyxy_px"]
         for one in range(seed, seed + seeds):
-            source = ["--data.source.root", str(place / "films")]
-            first = trained([*QUICKSTART, *source], place / f"films-{one}", one, steps)
-            films.append(tested(first))
-            found["zero-shot"].append(tested(first, *slices))
-            start = ["--trainer.callbacks+=StartFrom", f"--trainer.callbacks.checkpoint={first}"]
-            options = {"fine-tuned": start} | {name: ["--data.blind", blind] for name, blind in METHODS.items()}
+            first = done.train([*QUICKSTART, *source], one, steps)
+            on_films.append(done.test(first))
+            found["zero-shot"].append(done.test(first, *slices))
+            options = {"fine-tuned": ["--init_from", str(first)]}
+            options |= {name: ["--data.blind", blind] for name, blind in METHODS.items()}
             for name, more in options.items():
-                run_of = trained([*QUICKSTART, *slices, *more], place / f"{name}-{one}", one, ct_steps)
-                found[name].append(tested(run_of))
+                found[name].append(done.test(done.train([*QUICKSTART, *slices, *more], one, ct_steps)))
         kinds = finding_of(table)
-    return write(found, films, kinds, seed, seeds=seeds, steps=steps, ct_steps=ct_steps, studies=studies)
+        budget = {"seeds": seeds, "steps": steps, "ct_steps": ct_steps, "studies": studies}
+        budget["commits"] = sorted(done.commits)
+    return write(found, on_films, kinds, seed, **budget)
 
 
 def finding_of(table: Path) -> dict[tuple[str, str], str]:
@@ -71,7 +75,7 @@ def finding_of(table: Path) -> dict[tuple[str, str], str]:
 
 def write(
     found: Mapping[str, Sequence[Lines]],
-    films: list[Lines],
+    on_films: list[Lines],
     kinds: Mapping[tuple[str, str], str],
     seed: int,
     **budget: Any,
@@ -97,7 +101,7 @@ def write(
         metrics={part: _plain(one.metrics) for part, one in compared.items()},
         ahead={part: _plain(one.ahead) for part, one in compared.items()},
         by_finding={method: by_finding(runs, kinds) for method, runs in found.items()},
-        on_films={name: list(i) for name, i in compare_methods({"films": films}).metrics["films"].items()},
+        on_films={name: list(i) for name, i in compare_methods({"films": on_films}).metrics["films"].items()},
     )
 
 

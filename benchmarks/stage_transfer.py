@@ -9,8 +9,7 @@ its sentences: what such a start gives is getting used to films and words, not l
 from __future__ import annotations
 
 import math
-import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.grounding_scores import Comparison, compare_methods
-from benchmarks.training import QUICKSTART, call, tested, trained
+from benchmarks.training import QUICKSTART, Trainings, films, trainings
 from datamodules.check import write_quarantine
 from datamodules.records import PhraseRecord, Problem
 from datamodules.sources import ChestImaGenome, PadChestGR
@@ -33,7 +32,9 @@ HEADLINE = "p_at_f1/boxed"
 Runs = dict[int, dict[str, list[list[PhrasePrediction]]]]  # by share and method, one per seed; share 0: stage one alone
 
 
-def run(seed: int = 0, seeds: int = 3, steps: int = 1200, studies: int = 1200, size: int = 0) -> dict[str, Any]:
+def run(
+    seed: int = 0, seeds: int = 3, steps: int = 1200, studies: int = 1200, size: int = 0, keep: str = ""
+) -> dict[str, Any]:
     """Train both stages of every method for each share; about seven trainings of `steps` steps for each seed.
 
     Args:
@@ -42,28 +43,40 @@ def run(seed: int = 0, seeds: int = 3, steps: int = 1200, studies: int = 1200, s
         steps: Of both stages together; half of them are the first.
         studies: Of each twin.
         size: Longest side of the films; 0 draws it for each.
+        keep: Folder where trainings are kept, and found when it is named again.
     """
     found: Runs = {share: {} for share in (0, *SHARES)}
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_twins(place, studies, seed, size)
+    with trainings(keep) as done:
+        data = Data.write(done, studies, seed, size)
         for one in range(seed, seed + seeds):
-            for share, method, lines in train(place, one, steps):
+            for share, method, lines in train(done, data, one, steps):
                 found[share].setdefault(method, []).append(lines)
-    return write(found, seed, seeds=seeds, steps=steps, studies=studies)
+        budget = {"seeds": seeds, "steps": steps, "studies": studies, "commits": sorted(done.commits)}
+    return write(found, seed, **budget)
 
 
-def write_twins(place: Path, studies: int, seed: int, size: int) -> None:
-    """Write both twins, the shuffled pairs, and for each share the list of rows that are not trained on."""
-    words = ["--studies", str(studies), *(["--size", str(size)] if size else [])]
-    first, second = place / "imagenome", place / "padchest-gr"
-    call("data", "twin", "imagenome", str(first), *words, "--seed", str(seed + 1000), "--noise", "none")
-    call("data", "twin", "padchest-gr", str(second), *words, "--seed", str(seed), "--appearance", "shifted")
-    write_pairs(place / "shuffled.parquet", shuffled(ChestImaGenome(first).load().records, seed))
-    records = PadChestGR(second).load().records
-    for share in SHARES:
-        left = [Problem("left-out", record.row, "not in this share") for record in beyond(records, share, seed)]
-        write_quarantine(place / f"without-{share}.jsonl", left)
+@dataclass(frozen=True)
+class Data:
+    """Both twins, the first one's pairs with shuffled boxes, and the target's rows that a share leaves out."""
+
+    first: Path
+    target: Path
+    dealt: Path
+    without: dict[int, Path]
+
+    @classmethod
+    def write(cls, done: Trainings, studies: int, seed: int, size: int) -> Data:
+        """Write what is not there yet."""
+        first = done.twin("imagenome", *films(studies, seed + 1000, size), "--noise", "none")
+        target = done.twin("padchest-gr", *films(studies, seed, size), "--appearance", "shifted")
+        dealt = first.with_name(f"{first.name}-shuffled.parquet")
+        write_pairs(dealt, shuffled(ChestImaGenome(first).load().records, seed))
+        records, without = PadChestGR(target).load().records, {}
+        for share in SHARES:
+            left = [Problem("left-out", record.row, "not in this share") for record in beyond(records, share, seed)]
+            without[share] = target.with_name(f"{target.name}-without-{share}.jsonl")
+            write_quarantine(without[share], left)
+        return cls(first, target, dealt, without)
 
 
 def shuffled(records: list[PhraseRecord], seed: int) -> list[PhraseRecord]:
@@ -84,30 +97,21 @@ def beyond(records: list[PhraseRecord], share: int, seed: int) -> list[PhraseRec
     return [record for record in records if record.split == "train" and record.patient_id not in kept]
 
 
-def train(place: Path, seed: int, steps: int) -> list[tuple[int, str, list[PhrasePrediction]]]:
+def train(done: Trainings, data: Data, seed: int, steps: int) -> list[tuple[int, str, list[PhrasePrediction]]]:
     """Return what every method says of the target's test sentences, by share."""
-    half, source = steps // 2, ["--data.source", "ChestImaGenome", "--data.source.root", str(place / "imagenome")]
-    target = ["--data.source", "PadChestGR", "--data.source.root", str(place / "padchest-gr")]
-    dealt = {"pretrained": [], "shuffled-boxes": ["--data.source.clean", str(place / "shuffled.parquet")]}
-    starts = {
-        method: trained([*QUICKSTART, *source, *more], place / f"{method}-{seed}", seed, half)
-        for method, more in dealt.items()
-    }
-    found = [(0, method, tested(run, *target)) for method, run in starts.items()]
+    half, source = steps // 2, ["--data.source", "ChestImaGenome", "--data.source.root", str(data.first)]
+    target = ["--data.source", "PadChestGR", "--data.source.root", str(data.target)]
+    pairs = {"pretrained": [], "shuffled-boxes": ["--data.source.clean", str(data.dealt)]}
+    starts = {method: done.train([*QUICKSTART, *source, *more], seed, half) for method, more in pairs.items()}
+    found = [(0, method, done.test(run, *target)) for method, run in starts.items()]
     for share in SHARES:
-        options = [*QUICKSTART, *target, "--data.source.quarantine", str(place / f"without-{share}.jsonl")]
+        options = [*QUICKSTART, *target, "--data.source.quarantine", str(data.without[share])]
         for method in METHODS:
-            begin = start_from(starts[method]) if method in starts else []
-            left = steps - half if begin else steps
-            run = trained([*options, *begin], place / f"{method}-{share}-{seed}", seed, left)
-            found.append((share, method, tested(run)))
+            # The last weights: of shuffled boxes no look at val says which are best.
+            begin = ["--init_from", str(starts[method] / "checkpoints" / "last.ckpt")] if method in starts else []
+            run = done.train([*options, *begin], seed, steps - half if begin else steps)
+            found.append((share, method, done.test(run)))
     return found
-
-
-def start_from(run: Path) -> list[str]:
-    """Return the options that start from a run's last weights: of shuffled boxes no look at val says which are best."""
-    last = run / "checkpoints" / "last.ckpt"
-    return ["--trainer.callbacks+=StartFrom", f"--trainer.callbacks.checkpoint={last}"]
 
 
 def write(found: Runs, seed: int, **budget: Any) -> dict[str, Any]:

@@ -1,29 +1,97 @@
-"""Runs of the command line that benchmarks train with: the quickstart's recipe, calibrated on val."""
+"""Trainings of benchmarks, through the command line that users have; each is done once where results are kept.
+
+A comparison of several kinds of model with several seeds takes hours. With `--keep FOLDER` what is done stays: a run
+that was cut off goes on from there, and another benchmark that trains the same model on the same data finds it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.harness import commit
 from medvl.cli.main import main
+from medvl.io.atomic import write_text
 from medvl.outputs import PhrasePrediction, read_predictions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICKSTART = ("--config", str(CONFIGS / "quickstart" / "grounding.yaml"))
 CALIBRATED = ("--model.postprocess.threshold", "calibrated", "--model.postprocess.fusion_iou", "calibrated")
+LOOKS = 3  # at val in each training, as the quickstart has
 
 
-def trained(options: list[str], runs: Path, seed: int, steps: int) -> Path:
-    """Train one model in `steps` steps with four looks at val; return its run folder, the only one in `runs`."""
-    length = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // 4))]
-    call("fit", *options, *CALIBRATED, *length, "--runs", str(runs), "--seed_everything", str(seed))
-    (folder,) = runs.glob("grounding/*/*-*")
-    return folder
+class Trainings:
+    """What is trained and tested in one folder.
+
+    Args:
+        place: Holds twins, runs and predictions. A training is known by a digest of its command line; the commit that
+            it was done at stands beside it, and is not part of the digest.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.commits: set[str] = set()
+
+    def twin(self, kind: str, *options: str) -> Path:
+        """Write a twin, unless it is there."""
+        folder = self.place / "twins" / digest([kind, *options])
+        if not (folder.parent / f"{folder.name}.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            call("data", "twin", kind, str(folder), *options)
+            write_text(folder.parent / f"{folder.name}.json", [json.dumps([kind, *options])])
+        return folder
+
+    def train(self, options: list[str], seed: int, steps: int) -> Path:
+        """Train one model in `steps` steps; return its run folder."""
+        length = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // LOOKS))]
+        words = ["fit", *options, *CALIBRATED, *length, "--seed_everything", str(seed)]
+        runs = self.place / "runs" / digest(words)
+        done = runs / "trained.json"
+        if not done.exists():
+            shutil.rmtree(runs, ignore_errors=True)
+            call(*words, "--runs", str(runs))
+            write_text(done, [json.dumps({"words": words, "commit": commit()})])
+        self.commits.add(json.loads(done.read_text(encoding="utf-8"))["commit"])
+        (folder,) = runs.glob("grounding/*/*-*")
+        return folder
+
+    def test(self, run: Path, *options: str) -> list[PhrasePrediction]:
+        """Test the best checkpoint of a run, on the data that it was trained on unless `options` say otherwise."""
+        kept = run.parents[2] / f"test-{digest(list(options))}.jsonl"
+        if not kept.exists():
+            call("test", "--run", str(run), *options)
+            write_text(kept, [(run / "predictions" / "test.jsonl").read_text(encoding="utf-8")])
+        return read_predictions(kept)
+
+    def best_on_val(self, run: Path) -> float:
+        """Return the highest P@(F1=1) that was seen on val, by which checkpoints are chosen."""
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        return max(line["val/p_at_f1"] for line in lines if line.get("val/p_at_f1") is not None)
 
 
-def tested(run: Path, *options: str) -> list[PhrasePrediction]:
-    """Test the best checkpoint of a run, on the data that it was trained on unless `options` say otherwise."""
-    call("test", "--run", str(run), *options)
-    return read_predictions(run / "predictions" / "test.jsonl")
+@contextmanager
+def trainings(keep: str) -> Iterator[Trainings]:
+    """Open the folder `keep`, or one that is deleted afterwards where it is empty."""
+    if keep:
+        yield Trainings(Path(keep).resolve())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Trainings(Path(folder))
+
+
+def films(studies: int, seed: int, size: int) -> list[str]:
+    """Return the options of a twin; `size` 0 draws the side of each film."""
+    return ["--studies", str(studies), "--seed", str(seed), *(["--size", str(size)] if size else [])]
+
+
+def digest(words: list[str]) -> str:
+    """Name a command line."""
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
 
 
 def call(*words: str) -> None:
