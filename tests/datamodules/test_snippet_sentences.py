@@ -24,9 +24,16 @@ FROZEN: dict[str, tuple[str, int, int, int, int]] = {
         281,
         32,
     ),
+    "snippets_de.jsonl": (
+        "e5ef7cf307f49a24c1a437a4ece8c108d2f1aa10f982509d359ba55cc9d6e03c",
+        605,
+        266,
+        389,
+        39,
+    ),
 }
 # sentences whose snippet keeps a bracketed pair that is a score, a date or a count
-KEPT_PAIRS = {"en-020", "en-108", "en-198", "en-366"}
+KEPT_PAIRS = {"de-213", "en-020", "en-108", "en-198", "en-366"}
 Row = dict[str, Any]
 
 
