@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from medvl.errors import DataError
-from ontology.sections import readable
+from medvl.text.sections import readable
 
 PASSED_ON = ("patient_id", "split")
 
@@ -94,7 +94,7 @@ def read_reports(path: Path, sections: bool = True) -> Iterator[Report]:
 
     Args:
         path: The file.
-        sections: Of a `text` with headings, read findings and impression alone (see `ontology.sections`).
+        sections: Of a `text` with headings, read findings and impression alone (see `medvl.text.sections`).
 
     Raises:
         DataError: A line is not JSON or not a report; it names the line.

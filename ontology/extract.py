@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from spacy.tokens import Doc
 
+from medvl.text.sentences import Splitter
 from ontology.attach import attach, explain, give
 from ontology.clauses import cut
 from ontology.context import join, settle
@@ -18,7 +19,7 @@ from ontology.entities import Entity, Report
 from ontology.lexicon import PAIR, Lexicon, load
 from ontology.mentions import Mention, find
 from ontology.scan import Item, Scanner
-from ontology.sentences import Splitter, is_odd, tidy
+from ontology.tidy import is_odd, tidy
 from ontology.words import Role
 
 CACHED = 200_000  # sentences kept: reports repeat them (more than half of those of Open-i)

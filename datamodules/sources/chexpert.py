@@ -12,10 +12,10 @@ from datamodules.sources.cells import cell
 from datamodules.sources.chexpert_labels import CHEXPERT, chexpert_labels
 from datamodules.sources.reporting import ReportSource, Views
 from datamodules.sources.rows import stream_columns
-from datamodules.sources.sections import ReportText, one_line, sectioned
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.temporal import Temporal
 from medvl.errors import DataError
+from medvl.text.sections import ReportText, one_line, sectioned
 
 TABLES = ("train.csv", "valid.csv")
 PLUS = "df_chexpert_plus_*.csv"

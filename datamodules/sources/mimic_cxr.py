@@ -12,10 +12,10 @@ from datamodules.records import Problem, ReportRecord
 from datamodules.sources.chexpert_labels import CHEXPERT, OTHER_NAMES, chexpert_labels
 from datamodules.sources.reporting import ReportSource, Views
 from datamodules.sources.rows import stream_columns
-from datamodules.sources.sections import ReportText, one_line, sectioned
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.temporal import Temporal
 from medvl.errors import ConfigError, DataError, nearest
+from medvl.text.sections import ReportText, one_line, sectioned
 
 Labels = Literal["chexpert", "negbio", "radiologist", "none"]
 REPORTS = "mimic-cxr-reports.zip"

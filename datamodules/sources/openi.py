@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 from datamodules.records import Problem, ReportRecord
 from datamodules.sources.reporting import ReportSource, Views
 from datamodules.sources.rows import stream_columns
-from datamodules.sources.sections import one_line
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.temporal import Temporal
 from medvl.errors import DataError
+from medvl.text.sections import one_line
 
 REPORTS, PROJECTIONS = "ecgen-radiology", "indiana_projections.csv"
 _LARGEST = 1 << 20  # bytes of a report; those of Open-i have some thousands

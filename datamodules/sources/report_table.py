@@ -11,10 +11,10 @@ from datamodules.records import Problem, ReportRecord
 from datamodules.sources.cells import cell
 from datamodules.sources.reporting import ReportSource, Views
 from datamodules.sources.rows import Row, Table, read_table
-from datamodules.sources.sections import ReportText, one_line, sectioned
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.temporal import Temporal
 from medvl.errors import ConfigError, DataError, nearest
+from medvl.text.sections import ReportText, one_line, sectioned
 
 _ATTRIBUTES = ("sex", "age")
 _COLUMNS = (

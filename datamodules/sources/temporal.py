@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from datamodules.sentences import split_report
+from medvl.text.sentences import split_report
 
 Temporal = Literal["keep", "cut", "drop"]
 

@@ -15,11 +15,11 @@ from datamodules.packing import Draw
 from datamodules.phrases import PhraseDataset
 from datamodules.pixels import IMAGE_SIZE, Pixels
 from datamodules.records import PhraseRecord
-from datamodules.sentences import Sentence, split_report
 from datamodules.studies import Study
 from medvl.errors import ConfigError, DataError, MedvlError
 from medvl.grounded import GroundedBox, GroundedImage, GroundedReport, GroundedSentence
 from medvl.io.image import WINDOW, read_image
+from medvl.text.sentences import Sentence, split_report
 from tasks.grounding.predictions import SentenceResult
 from tasks.grounding.task import PhraseTask
 

@@ -111,9 +111,9 @@ def check(language: str | None) -> int:
 
 def show(report: Path, html: Path | None, language: str) -> int:
     """Colour a report's findings."""
+    from medvl.text.sections import readable
     from ontology.entities import Report
     from ontology.extract import Ober
-    from ontology.sections import readable
 
     try:
         text = report.read_text(encoding="utf-8-sig")

@@ -22,7 +22,6 @@ from datamodules.records import ReportRecord, sift_reports
 from datamodules.reports import ReportData
 from datamodules.sources.mimic_cxr import MIMICCXR
 from datamodules.sources.report_table import ReportTable
-from datamodules.sources.sections import sectioned
 from datamodules.sources.temporal import is_temporal, timeless
 from datamodules.twins import mimic_cxr
 from medvl.errors import ConfigError, DataError
@@ -165,29 +164,6 @@ def test_a_damaged_table_names_its_place(spoilt: Path) -> None:
         MIMICCXR(spoilt, labels="chexbert")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unknown temporal"):
         MIMICCXR(spoilt, temporal="strip")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (" FINAL REPORT\n FINDINGS: \n\n It is\n big.\n \n IMPRESSION:\n 1. A ___.", ("It is big.", "1. A ___.", "")),
-        (" FINAL REPORT\n \n Heart large.\n\n Lungs clear.", ("", "", "Heart large. Lungs clear.")),
-        ("FINDINGS:  A.\r\n\r\nCONCLUSION:  B.\r\n", ("A.", "B.", "")),
-        ("ADDENDUM  IMPRESSION: Old.\nIMPRESSION: First.\n IMPRESSION:  Last.", ("", "Last.", "")),
-        ("Findings: clear at 2:30.\nImpresson: fine", ("clear at 2:30.", "fine", "")),
-        ("EXAMINATION:  CHEST\n \n INDICATION:  Cough.\n \n The lungs\n are clear.", ("", "", "The lungs are clear.")),
-        ("INDICATION: cough", ("", "", "")),
-        ("FINDINGS:\n\nIMPRESSION:\n", ("", "", "")),
-        ("The heart is large.\x07", ("", "", "The heart is large.")),
-        ("", ("", "", "")),
-    ],
-)  # fmt: skip
-def test_sections(text: str, expected: tuple[str, str, str]) -> None:
-    assert tuple(sectioned(text)) == expected
-
-
-def test_a_megabyte_is_read_soon() -> None:
-    assert len(sectioned("FINDINGS: " + "No effusion. " * 80_000).findings) > 10**6
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reports from JSON lines and from typed text: sections, and what is wrong with a line."""
+"""Reports from JSON lines, and what is wrong with a line; entities back from theirs."""
 
 from __future__ import annotations
 
@@ -9,56 +9,12 @@ import pytest
 
 from medvl.errors import DataError
 from ontology.entities import Entity, Report, read_entities, read_reports, write_entities
-from ontology.sections import readable, split
-
-MIMIC = """                                 FINAL REPORT
- EXAMINATION:  CHEST (PA AND LAT)
-
- INDICATION:  ___ year old man, rule out pneumonia.
-
- COMPARISON:  Effusion on ___.
-
- FINDINGS:
-
- The lungs are clear.  Heart size
- is normal.
-
- IMPRESSION:
-
- No edema.
-"""
 
 
 def lines(tmp_path: Path, *rows: str) -> Path:
     path = tmp_path / "reports.jsonl"
     path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     return path
-
-
-def body(text: str) -> list[str]:
-    return [" ".join(text[start:end].split()) for start, end in readable(text)]
-
-
-def test_sections_of_mimic() -> None:
-    assert body(MIMIC) == ["The lungs are clear. Heart size is normal.", "No edema."]
-    assert [section.name for section in split(MIMIC)] == [
-        "", "technique", "indication", "comparison", "findings", "impression",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "read"),
-    [
-        ("No edema.", ["No edema."]),
-        ("Findings: Edema.\nConclusion: Mass.", ["Edema.", "Mass."]),
-        ("CHEST, TWO VIEWS: Edema.\n", ["Edema."]),
-        ("INDICATION: Cough.\n\n COMPARISON: None.\n\n Heart is large.\n Edema.\n", ["Heart is large. Edema."]),
-        ("INDICATION: Cough.", []),
-        ("The lungs: clear.", ["The lungs: clear."]),
-    ],
-)
-def test_what_is_read(text: str, read: list[str]) -> None:
-    assert body(text) == read
 
 
 def test_lines_in_any_form(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from datamodules.sentences import split_report
+from medvl.text.sentences import LONGEST, Splitter, split_report
 
 HOSPITAL = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
@@ -84,3 +86,42 @@ def test_headings_in_one_line_and_unknown_ones() -> None:
     ]  # fmt: skip
     assert (sentences[-1].section, sentences[-1].about_image) == ("left hand", True)
     assert texts("The findings: none. An impression of mass.") == ["The findings: none.", "An impression of mass."]
+
+
+def cut(text: str, *abbreviations: str) -> list[str]:
+    return [text[start:stop] for start, stop in Splitter(abbreviations)(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("No effusion.Left nodule", ["No effusion.", "Left nodule"]),
+        ("A nodule ? artefact. Edema? No.", ["A nodule ? artefact.", "Edema?", "No."]),
+        ("(No mass.) Edema.", ["(No mass.)", "Edema."]),
+        ("a\nb\n\nc\n2. d", ["a\nb", "c", "d"]),
+        ("1. Edema. 2. Mass vs. scar. No. 3 rib", ["Edema.", "Mass vs. scar.", "No. 3 rib"]),
+        ("5 cm. mass. 5 cm. Mass", ["5 cm. mass.", "5 cm.", "Mass"]),
+    ],
+)
+def test_sentences_of_any_text(text: str, expected: list[str]) -> None:
+    assert cut(text) == expected
+
+
+def test_a_language_has_abbreviations_of_its_own() -> None:
+    assert cut("Erguss re. basal.") == ["Erguss re.", "basal."]
+    assert cut("Erguss re. basal.", "re") == ["Erguss re. basal."]
+
+
+def test_text_without_any_full_stop_is_cut_at_a_blank() -> None:
+    parts = cut("effusion and " * 1000)
+    assert max(map(len, parts)) <= LONGEST
+    assert " ".join(parts) == ("effusion and " * 1000).strip()
+    assert [len(part) for part in cut("a" * (LONGEST + 1))] == [LONGEST, 1]
+
+
+@pytest.mark.parametrize("unit", ["No effusion. ", "no edema\n", "No edema\n", "no effusion and ", "1. ", "\n", "Dr. "])
+def test_a_megabyte_of_text(unit: str) -> None:
+    text = unit * (300_000 // len(unit))
+    start = time.process_time()
+    split_report(text)
+    assert time.process_time() - start < 5

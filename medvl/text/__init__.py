@@ -1,0 +1,1 @@
+"""Report text: its sections and its sentences, for whoever reads reports."""
