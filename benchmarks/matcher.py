@@ -89,7 +89,7 @@ def _assert_equal(
 ) -> None:
     """Compare the summed cost of every phrase in every layer; of assignments that cost the same either is right."""
     targets = Targets.pack(gold, like=boxes)
-    cost = HungarianMatcher().cost(logits, boxes, targets)
+    cost = torch.from_numpy(HungarianMatcher().cost(logits, boxes, targets))
     starts = np.cumsum([0, *targets.counts])
     first, second = torch.zeros(logits.shape[:2]), torch.zeros(logits.shape[:2])
     first.index_put_((found.layer, found.phrase), cost[found.layer, found.gold, found.query], accumulate=True)

@@ -57,6 +57,53 @@ def test_equals_scipy_phrase_by_phrase(seed: int) -> None:
     assert got == expected
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_crowded_tied_and_empty_boxes_cost_as_little_as_scipys(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    layers, phrases, queries = 2, 16, 12
+    counts = torch.randint(0, 16, (phrases,), generator=generator).tolist()
+    gold = [random_boxes(generator, n) for n in counts]
+    boxes = to_cxcywh(random_boxes(generator, layers, phrases, queries))
+    boxes[:, :, 4:8] = boxes[:, :, :4]  # ties
+    boxes[:, :, 9, 2:], boxes[:, :, 10, 2] = 0.0, 0.0  # a point and a line
+    for own in gold:
+        own[1:3] = own[:2].roll(1, 0)[: len(own[1:3])]
+        own[4:5, 2:] = own[4:5, :2]
+    logits = torch.zeros(layers, phrases, queries)
+    found = HungarianMatcher()(logits.requires_grad_(), boxes.requires_grad_(), Targets.pack(gold, like=boxes))
+    for layer in range(layers):
+        start = 0
+        for phrase, own in enumerate(gold):
+            pairs = own.double()[:, None].expand(-1, queries, -1), to_xyxy(boxes.detach()[layer, phrase].double())
+            distance = (to_cxcywh(pairs[0]) - to_cxcywh(pairs[1])).abs().sum(-1)
+            cost = (5 * distance - 2 * paired_giou(pairs[0], pairs[1][None])).numpy()
+            here = (found.layer == layer) & (found.phrase == phrase)
+            rows, columns = found.gold[here].numpy() - start, found.query[here].numpy()
+            assert len(set(rows)) == len(set(columns)) == len(rows) == min(len(own), queries)
+            assert cost[rows, columns].sum() == pytest.approx(cost[linear_sum_assignment(cost)].sum(), abs=1e-4)
+            start += len(own)
+
+
+def test_numpy_and_torch_find_the_same_cost() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gold = random_boxes(generator, 5).t()[:, None, :, None]
+    own, score = to_cxcywh(random_boxes(generator, 2, 5, 7)).permute(3, 0, 1, 2), torch.rand(2, 5, 7)
+    matcher = HungarianMatcher()
+    expected = matcher.pair_cost(torch, own, score, gold).numpy()
+    got = matcher.pair_cost(np, own.numpy(), score.numpy(), gold.numpy())
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e20, -1e20])
+def test_the_cost_of_wild_predictions_is_finite(value: float) -> None:
+    gold = [torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.2, 0.2, 0.2, 0.2]])]
+    boxes = torch.where(torch.arange(16)[:, None] // 2 ** torch.arange(4) % 2 == 1, value, 0.2)[None, None]
+    targets = Targets.pack(gold, like=boxes)
+    assert np.isfinite(HungarianMatcher().cost(torch.full((1, 1, 16), value), boxes, targets)).all()
+    assert len(HungarianMatcher()(torch.full((1, 1, 16), value), boxes, targets).gold) == 2
+
+
 def test_boxes_that_want_the_same_query_share_out_the_cheapest_way() -> None:
     gold = [torch.tensor([[0.1, 0.1, 0.3, 0.3], [0.12, 0.1, 0.32, 0.3]])]
     boxes = to_cxcywh(torch.tensor([[0.11, 0.1, 0.31, 0.3], [0.1, 0.6, 0.3, 0.9], [0.13, 0.1, 0.4, 0.3]]))[None, None]
