@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks import harness
-from benchmarks.grounding_baselines import METHODS, recipe
+from benchmarks.grounding_baselines import TUNED_ON, runs_of, tune
 from benchmarks.training import films, trainings
 from medvl.outputs import PhrasePrediction
 from medvl.viz.chart import Line
@@ -22,12 +22,11 @@ from medvl.viz.figure import line_figure
 from tasks.grounding.calibration import THRESHOLDS, SweepPoint, calibrate
 from tasks.grounding.postprocess import Detections
 
-NAMES = ("ours", "one-box", "one-box-rule", "dense")
 FLOORS = (0.8, 0.9, 0.95)
 
 
 def run(seed: int = 0, steps: int = 1200, studies: int = 1200, size: int = 0, keep: str = "") -> dict[str, Any]:
-    """Train each kind of model and sweep its threshold, write `threshold-sweep.json`; about four minutes for each.
+    """Sweep the threshold of every model of `grounding-baselines`, write `threshold-sweep.json`.
 
     Args:
         seed: Of the twin and the weights.
@@ -39,11 +38,10 @@ def run(seed: int = 0, steps: int = 1200, studies: int = 1200, size: int = 0, ke
     points: dict[str, tuple[SweepPoint, ...]] = {}
     chosen: dict[str, SweepPoint] = {}
     with trainings(keep) as done:
+        rates = tune(done, done.twin("padchest-gr", *films(studies, seed + TUNED_ON, size)), seed, steps // 2)
         twin = done.twin("padchest-gr", *films(studies, seed, size))
-        for name in NAMES:
-            config, blind = METHODS[name]
-            run_of = done.train([*recipe(config, twin), "--data.blind", blind], seed, steps)
-            lines = done.test(run_of)
+        for name, run_of, options in runs_of(done, twin, rates, seed, steps):
+            lines = done.test(run_of, *options)
             points[name], chosen[name] = sweep(lines, run_of)
         budget = {"steps": steps, "studies": studies, "commits": sorted(done.commits)}
     draw(harness.RESULTS / "threshold-sweep.png", points)

@@ -68,10 +68,21 @@ class Trainings:
             write_text(kept, [(run / "predictions" / "test.jsonl").read_text(encoding="utf-8")])
         return read_predictions(kept)
 
-    def best_on_val(self, run: Path) -> float:
-        """Return the highest P@(F1=1) that was seen on val, by which checkpoints are chosen."""
+    def changed(self, run: Path, *options: str) -> Path:
+        """Return a copy of a run with `options` changed that need no training, calibrated anew on val."""
+        runs = self.place / "runs" / digest([run.parents[2].name, *options])
+        folder, done = runs / run.relative_to(run.parents[2]), runs / "trained.json"
+        if not done.exists():
+            shutil.rmtree(runs, ignore_errors=True)
+            shutil.copytree(run, folder)
+            call("calibrate", "--run", str(folder), *options)
+            write_text(done, [json.dumps({"words": ["calibrate", *options], "commit": commit()})])
+        return folder
+
+    def loss_on_val(self, run: Path) -> float:
+        """Return the lowest loss that was seen on val; of models of one kind the better one has the lower."""
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        return max(line["val/p_at_f1"] for line in lines if line.get("val/p_at_f1") is not None)
+        return min(line["val/loss"] for line in lines if line.get("val/loss") is not None)
 
 
 @contextmanager

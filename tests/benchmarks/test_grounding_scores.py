@@ -82,6 +82,7 @@ def test_the_benchmark_in_two_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sys.argv", ["medvl"])
     chosen = {name: grounding_baselines.METHODS[name] for name in ("ours", "dense")}
     monkeypatch.setattr(grounding_baselines, "METHODS", chosen)
+    monkeypatch.setattr(grounding_baselines, "RATES", (1e-3,))
     grounding_baselines.run(seeds=1, steps=2, studies=24, size=160)
     result = json.loads((tmp_path / "grounding-baselines.json").read_text())
     assert set(result["ours"]) == set(result["peers"]["dense"]) == {"single", "multi", "zero"}

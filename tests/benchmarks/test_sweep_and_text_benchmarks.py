@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import harness, text_encoders, threshold_sweep
+from benchmarks import grounding_baselines, harness, text_encoders, threshold_sweep
 from benchmarks.threshold_sweep import at_floors
 from tasks.grounding.calibration import THRESHOLDS, SweepPoint
 
@@ -20,11 +20,13 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_sweep_draws_every_threshold(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threshold_sweep, "NAMES", ("ours", "dense"))
+    chosen = {name: grounding_baselines.METHODS[name] for name in ("ours", "one-box")}
+    monkeypatch.setattr(grounding_baselines, "METHODS", chosen)
+    monkeypatch.setattr(grounding_baselines, "RATES", (1e-3,))
     threshold_sweep.run(steps=2, studies=24, size=160)
     result = json.loads((results / "threshold-sweep.json").read_text())
-    assert result["sweep"].keys() == {"ours", "dense"}
-    assert [point[0] for point in result["sweep"]["dense"]] == list(THRESHOLDS)
+    assert result["sweep"].keys() == {"ours", "one-box", "one-box-rule"}
+    assert [point[0] for point in result["sweep"]["one-box"]] == list(THRESHOLDS)
     assert all(0 <= value <= 1 for point in result["sweep"]["ours"] for value in point)
     assert (results / "threshold-sweep.png").stat().st_size > 1000
 
