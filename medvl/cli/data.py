@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from datamodules.catalog import SOURCES
 from datamodules.twins import TWINS
 from medvl.cli import clean as cleaning
+from medvl.cli import volumes
 from medvl.cli.plain import Parser, add_options, names
 from medvl.errors import ConfigError, DataError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from datamodules.check import Report
     from datamodules.records import PhraseRecord, ReportRecord
     from datamodules.sources.base import PhraseSource, Source
+    from medvl.io.workers import Engine
 
 TABLES = ("table", "ct-slices")  # twins that are nobody's format but a table
 TWIN_COMMON = {"folder", "studies", "seed", "difficulty", "workers"}
@@ -30,7 +32,7 @@ def run(words: list[str]) -> int:
     # The formats' own options come from their constructors, which are imported only when one is named.
     parser, commands = build_parser()
     found, _ = parser.parse_known_args(words)
-    if "format" in found:
+    if "format" in found and found.format != volumes.FORMAT:
         target = load(TWINS[found.format] if found.command == "twin" else SOURCES[found.format].class_path)
         add_options(commands[found.command], target, NOT_OPTIONS.get(found.command, {"root"}))
     found, rest = parser.parse_known_args(words)
@@ -51,7 +53,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "twin": add("twin", help="write a synthetic data set in a format's exact layout"),
         "check": add("check", help="find everything wrong before training does"),
         "clean": add("clean", help="mend weak labels: pairs in, kept pairs and an audit out"),
-        "convert": add("convert", help="shrink the images once, into the cache that training reads"),
+        "convert": add("convert", help="shrink images, or chunk CT volumes, once, into the cache that training reads"),
         "show": add("show", help="draw images with their phrases and boxes"),
     }
     functions = {"list": show_list, "twin": twin, "check": check, "clean": clean, "convert": convert, "show": show}
@@ -60,7 +62,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     cleaning.add_arguments(commands["clean"])
     _twin_arguments(commands["twin"])
     for name in ("check", "convert", "show"):
-        commands[name].add_argument("format", choices=list(SOURCES), help="see `medvl data list`")
+        others = [volumes.FORMAT] if name == "convert" else []
+        commands[name].add_argument("format", choices=[*SOURCES, *others], help="see `medvl data list`")
         commands[name].add_argument("root", help="its folder; for `table` the table file")
     commands["check"].add_argument(
         "--queries", type=int, default=8, help="count sentences with more boxes than this (8)"
@@ -94,6 +97,12 @@ def _convert_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="percentiles of black and white (0.5 99.5)"
     )
+    only = "volumes only: "
+    parser.add_argument("--workers", type=int, help=only + "processes; one per core by default")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help=only + "this machine, or a Ray cluster (local)"
+    )
+    parser.add_argument("--output", type=Path, help=only + "write what could not be read to this quarantine list")
 
 
 def load(path: str) -> Callable[..., Any]:
@@ -107,6 +116,7 @@ def show_list() -> int:
     """Print the formats."""
     for name, source in SOURCES.items():
         print(f"{name:<12} {source.description}\n{'':<12} licence: {source.licence}\n{'':<12} obtain:  {source.obtain}")
+    print(f"\n{volumes.FORMAT:<12} any folder of CT volumes, NIfTI or DICOM series: medvl data convert volumes FOLDER")
     print(f"\ntwins: {', '.join(TWINS)}")
     return 0
 
@@ -162,9 +172,23 @@ def print_report(report: Report) -> None:
 
 
 def convert(
-    format: str, root: str, config: list[Path], size: int | None, window: list[float] | None, **options: Any
+    format: str,
+    root: str,
+    config: list[Path],
+    size: int | None,
+    window: list[float] | None,
+    workers: int | None,
+    engine: Engine,
+    output: Path | None,
+    **options: Any,
 ) -> int:
-    """Fill the image cache that `fit` with the same image size and window reads."""
+    """Fill the image cache that `fit` with the same image size and window reads, or the store of volumes."""
+    if format == volumes.FORMAT:
+        if config or size or window:
+            raise ConfigError("--config, --size and --window are for images", hint="volumes keep every voxel")
+        return volumes.convert(root, workers, engine, output)
+    if workers is not None or engine != "local" or output:
+        raise ConfigError("--workers, --engine and --output are for volumes", command="medvl data convert volumes ROOT")
     from datamodules.pixels import IMAGE_SIZE, Pixels
     from datamodules.records import SPLITS
     from medvl.io.cache import cache_root

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 DRAFTS = ".*.tmp"  # what a killed writer leaves behind
+ABANDONED = 3600  # seconds without a write, after which a draft is nobody's
 
 
 @contextmanager
@@ -34,3 +37,11 @@ def write_text(path: Path, parts: Iterable[str]) -> Path:
     with replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
         file.writelines(parts)
     return path
+
+
+def sweep(folder: Path) -> None:
+    """Remove the drafts that killed writers left in `folder`, sparing those of one that may still run."""
+    for left in folder.glob(DRAFTS):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()

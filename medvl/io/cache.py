@@ -12,12 +12,10 @@ endian) and `MAGIC`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,13 +25,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from medvl.errors import ConfigError, DataError, MedvlError
-from medvl.io.atomic import DRAFTS, replacing
+from medvl.io.atomic import replacing, sweep
 from medvl.io.image import WINDOW, ImageArray, read_image
 from medvl.io.workers import run_all
 
 MAGIC = b"medvlim1"  # the version of the layout; part of every name, so an older cache is left alone
 SHARD = 64  # images in a shard, on average
-ABANDONED = 3600  # seconds without a write, after which a half-written shard is nobody's
 Stamp = tuple[str, int, int]  # path relative to the root, size in bytes, time of change in ns
 
 
@@ -99,7 +96,7 @@ class ImageCache:
         Raises:
             ConfigError: The cache would lie inside the dataset.
         """
-        root, base = Path(root), _outside(root, folder)
+        root, base = Path(root), outside(root, folder)
         key = hashlib.sha256(
             json.dumps([MAGIC.decode(), fingerprint, size, [float(edge) for edge in window]]).encode()
         ).hexdigest()
@@ -145,7 +142,7 @@ class ImageCache:
         return {**self.__dict__, "_maps": {}}
 
 
-def _outside(root: Path, folder: Path | None) -> Path:
+def outside(root: Path, folder: Path | None) -> Path:
     """Return the folder of caches, unless it was put inside the dataset."""
     base = Path(folder) if folder is not None else cache_root()
     chosen = folder is not None or "MEDVL_CACHE" in os.environ
@@ -198,17 +195,9 @@ def _build_all(
     """Build shards in this process or in several, with a progress bar that counts images."""
     if not files:
         return
-    _sweep(files[0].parent)
+    sweep(files[0].parent)
     jobs = [(read, file, [path for path, _, _ in shards[file]]) for file in files]
     run_all(_build, jobs, workers, "shrinking images", sizes=[len(paths) for _, _, paths in jobs])
-
-
-def _sweep(home: Path) -> None:
-    """Remove what killed builds left behind, sparing the files of one that may still run."""
-    for left in home.glob(DRAFTS):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                left.unlink()
 
 
 def _build(read: partial[ImageArray | str], file: Path, paths: list[str]) -> None:

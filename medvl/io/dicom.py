@@ -29,9 +29,9 @@ def read_dicom(file: BinaryIO, path: Path, size: int | None, window: tuple[float
     """Read an open DICOM file; arguments and errors as in `medvl.io.image.read_image`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dataset = _parsed(file, path, header_only=False)
-        original = _shape(dataset, path)
-        stored = _decoded(dataset, path)
+        dataset = parsed(file, path, header_only=False)
+        original = frame_shape(dataset, path)
+        stored = decoded(dataset, path)
         if stored.ndim == 3:
             grey = Image.fromarray(stored).convert("L")
         else:
@@ -43,10 +43,10 @@ def dicom_size(file: BinaryIO, path: Path) -> tuple[int, int]:
     """Return `(H, W)` from the header of an open DICOM file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _shape(_parsed(file, path, header_only=True), path)
+        return frame_shape(parsed(file, path, header_only=True), path)
 
 
-def _parsed(file: BinaryIO, path: Path, header_only: bool) -> pydicom.Dataset:
+def parsed(file: BinaryIO, path: Path, header_only: bool) -> pydicom.Dataset:
     """Parse the file; pydicom's own text may quote the header, so it is not passed on."""
     try:
         return pydicom.dcmread(file, stop_before_pixels=header_only)
@@ -54,7 +54,7 @@ def _parsed(file: BinaryIO, path: Path, header_only: bool) -> pydicom.Dataset:
         raise DataError(f"this DICOM file is damaged ({type(error).__name__})", where=str(path)) from None
 
 
-def _shape(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:
+def frame_shape(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:
     """Return the guarded `(H, W)`; refuse what is not one frame."""
     if "Rows" not in dataset or "Columns" not in dataset:
         raise DataError("this DICOM file holds no image", where=str(path))
@@ -63,12 +63,12 @@ def _shape(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:
     except (TypeError, ValueError):
         raise DataError("this DICOM file's image size is damaged", where=str(path)) from None
     if frames > 1:
-        hint = "save the frames one by one, or read it as a volume"
+        hint = "save the frames one by one"
         raise DataError(f"this DICOM file holds {frames} frames; expected one", where=str(path), hint=hint)
     return guard(path, shape)
 
 
-def _decoded(dataset: pydicom.Dataset, path: Path) -> NDArray[Any]:
+def decoded(dataset: pydicom.Dataset, path: Path) -> NDArray[Any]:
     """Return stored values `(H, W)`, or 8-bit RGB `(H, W, 3)`."""
     kind = str(dataset.get("PhotometricInterpretation", ""))
     colour = dataset.get("SamplesPerPixel", 1) == 3 and dataset.get("BitsAllocated") == 8

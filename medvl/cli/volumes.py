@@ -1,0 +1,60 @@
+"""`medvl data convert volumes`: every CT below a folder, into the chunks that training crops."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medvl.errors import DataError
+
+if TYPE_CHECKING:
+    from medvl.io.convert import Summary
+    from medvl.io.workers import Engine
+
+FORMAT = "volumes"  # beside the sources' names: any folder of NIfTI files and DICOM series
+
+
+def convert(root: str, workers: int | None, engine: Engine, output: Path | None) -> int:
+    """Convert the volumes below `root`; 1 if some could not be read."""
+    from medvl.io.convert import convert_volumes, find_volumes
+    from medvl.io.volume_store import VolumeStore
+
+    if not Path(root).is_dir():
+        raise DataError("no such folder", where=root, hint="expected NIfTI files or DICOM series below it")
+    if not (items := find_volumes(Path(root))):
+        raise DataError("no volume below this folder", where=root, hint="expected .nii, .nii.gz or DICOM files")
+    start = time.perf_counter()
+    summary = convert_volumes(Path(root), items, workers=workers, engine=engine)
+    seconds = time.perf_counter() - start
+    print_summary(summary, seconds, VolumeStore(Path(root)).folder)
+    failed = [one for one in summary.outcomes if one.problems]
+    if output:
+        from datamodules.check import write_quarantine
+        from datamodules.records import Problem
+
+        problems = [Problem(code, one.path, text, True, one.path) for one in failed for code, text in one.problems]
+        print(f"{output}: {write_quarantine(output, problems)} volumes to leave out")
+    return int(bool(failed))
+
+
+def print_summary(summary: Summary, seconds: float, folder: Path) -> None:
+    """Print what became of the volumes, what was mended, and what is left out with its first place."""
+    from rich.console import Console
+    from rich.table import Table
+
+    counts, outcomes = summary.counts, summary.outcomes
+    read, wrote = (sum(sizes) / 1e6 for sizes in zip(*((one.read, one.wrote) for one in outcomes), strict=True))
+    states = ", ".join(f"{counts[state]} {state}" for state in ("written", "kept", "failed") if state in counts)
+    print(f"{counts['volumes']} volumes ({states}) in {seconds:.1f} s: {read:.1f} MB became {wrote:.1f} MB in {folder}")
+    for code, count in Counter(note for one in outcomes for note in one.notes).most_common(10):
+        print(f"  {count} x {code}")
+    found = [(code, one.path, text) for one in outcomes for code, text in one.problems]
+    if not found:
+        return
+    table = Table("problem", "volumes", "first at", "what")
+    firsts = {code: (path, text) for code, path, text in reversed(found)}
+    for code, count in Counter(code for code, _, _ in found).most_common():
+        table.add_row(code, str(count), *firsts[code])
+    Console().print(table)

@@ -1,0 +1,94 @@
+"""From stored values to Hounsfield units, once: a rescale that was applied already is not applied again.
+
+Converted data often keep the slope and intercept of the scanner in a table beside values that are Hounsfield units by
+now. The values themselves tell. Let "low" be what lies under -1,500 HU, where only padding does, and "soft edges" what
+lies between -980 and -200 HU, where lungs and the skin's edge do and padding does not.
+
+1. A declared rescale is refused as *applied already* when it makes at least 1 % more of the values low than they are as
+   stored, and at least 0.1 % of the stored values are soft edges.
+2. Otherwise a declared rescale that changes values is applied.
+3. Values that nothing rescales are Hounsfield units only if at least 0.1 % of them are soft edges; else the rescale is
+   missing, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medvl.io.volume import VolumeError
+
+LOW, EDGES = -1500.0, (-980.0, -200.0)
+MORE_LOW, ENOUGH_EDGES = 0.01, 0.001
+BLACK, WHITE = -1024, 32767  # what values are clipped to; padding below air says nothing about the patient
+SAMPLED = 2_000_000  # voxels that the shares are taken over, on a regular grid
+
+
+class Rescale(NamedTuple):
+    """HU = slope * stored + intercept; each a number, or an array that spreads over `(k, j, i)`."""
+
+    slope: ArrayLike = 1.0
+    intercept: ArrayLike = 0.0
+
+    def of(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the rescaled values."""
+        return stored * np.asarray(self.slope, np.float64) + np.asarray(self.intercept, np.float64)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it does anything."""
+        return bool(np.any(np.asarray(self.slope) != 1) or np.any(np.asarray(self.intercept) != 0))
+
+
+def hounsfield(
+    stored: NDArray[Any], declared: Sequence[Rescale], where: str
+) -> tuple[NDArray[np.int16], tuple[str, ...]]:
+    """Return int16 Hounsfield units, and a note where a declared rescale was left out.
+
+    Args:
+        stored: Values `(k, j, i)` as they lie in the file, finite.
+        declared: What the file or a table says of them, the most trusted first; the first that fits is applied.
+        where: The file, for errors.
+
+    Raises:
+        VolumeError: `rescale`: the values are no Hounsfield units, and nothing says how to make them.
+    """
+    step = max(1, round((stored.size / SAMPLED) ** 0.5))
+    sample = stored[:, ::step, ::step]
+    notes: tuple[str, ...] = ()
+    for rescale in declared:
+        if not rescale.changes:
+            continue
+        if applied_already(sample, rescale):
+            notes = ("rescale: declared, but the values are Hounsfield units already",)
+            continue
+        return _applied(stored, rescale), notes
+    if _edges(sample) < ENOUGH_EDGES:
+        hint = "nothing lies between -980 and -200; expected Hounsfield units, or RescaleSlope and RescaleIntercept"
+        raise VolumeError("rescale", "missing rescale: these values are no Hounsfield units", where=where, hint=hint)
+    return _applied(stored, Rescale()), notes
+
+
+def applied_already(stored: NDArray[Any], rescale: Rescale) -> bool:
+    """Whether `stored` are the Hounsfield units that `rescale` would make, by rule 1 above."""
+    more = float((rescale.of(stored) < LOW).mean()) - float((stored < LOW).mean())
+    return more >= MORE_LOW and _edges(stored) >= ENOUGH_EDGES
+
+
+def _edges(values: NDArray[Any]) -> float:
+    """Return the share of soft edges."""
+    return float(((values > EDGES[0]) & (values < EDGES[1])).mean())
+
+
+def _applied(stored: NDArray[Any], rescale: Rescale) -> NDArray[np.int16]:
+    """Rescale, round and clip, slice by slice: a volume in float64 would take four times its room."""
+    out = np.empty(stored.shape, np.int16)
+    slopes, intercepts = (np.broadcast_to(part, (len(stored), 1, 1)) for part in rescale)
+    for index, plane in enumerate(stored):
+        if rescale.changes or plane.dtype.kind == "f":
+            plane = np.rint(plane * slopes[index] + intercepts[index])
+        out[index] = np.clip(plane, BLACK, WHITE)
+    return out
