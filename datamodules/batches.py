@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.records import PhraseRecord, ReportRecord
+from medvl.entities import EntityCodes
 from medvl.geometry import AxisTransform
 
 
@@ -52,7 +53,7 @@ class GroundingBatch:
 
 @dataclass
 class ReportBatch:
-    """Studies: an image and a text of each.
+    """Studies: an image and a text of each. In a batch of triplets, every study that any of them needs is there once.
 
     Attributes:
         images: Float `(B, 1, H, W)` in [0, 1], letterboxed; zeros where a study has no image.
@@ -62,6 +63,8 @@ class ReportBatch:
         label_names: `K` names of the labels, the same in every batch.
         paths: `B` files of the images shown, relative to the source's root; '' where there is none.
         records: `B` records, as loaded.
+        triplets: Long `(T, 3)`: rows of anchor, positive and negative; None in a batch of pairs.
+        entities: What is known of the `B` studies' entities; None where the data names no entities.
     """
 
     images: Tensor
@@ -71,6 +74,8 @@ class ReportBatch:
     label_names: tuple[str, ...]
     paths: list[str]
     records: list[ReportRecord]
+    triplets: Tensor | None = None
+    entities: EntityCodes | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -98,4 +103,6 @@ class ReportBatch:
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, list) and value and isinstance(value[0], Tensor):
         return [_moved(tensor, device) for tensor in value]
+    if isinstance(value, EntityCodes):
+        return value.to(device)
     return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

@@ -25,10 +25,12 @@ class Draw(NamedTuple):
     Attributes:
         epoch: The epoch that the batch belongs to, for randomness that depends on it.
         chunks: Pair indices, one list per image pass.
+        triplets: Where batches are of triplets: places of anchor, positive and negative among the pairs of the batch.
     """
 
     epoch: int
     chunks: list[Chunk]
+    triplets: list[list[int]] | None = None
 
 
 def cut(lists: Sequence[Chunk], size: int, limit: int | None = None) -> list[list[Chunk]]:
@@ -155,7 +157,11 @@ class PackedBatchSampler(Draws):
         self._skip = (0, 0)
         order = self.order(epoch)
         for step in range(skipped if skip_epoch == epoch else 0, self.steps):
-            yield Draw(epoch, deal(order[step], self.world)[self.rank])
+            yield self.draw(epoch, deal(order[step], self.world)[self.rank])
+
+    def draw(self, epoch: int, chunks: list[Chunk]) -> Draw:
+        """Return what the dataset is asked for, given this rank's part of a batch."""
+        return Draw(epoch, chunks)
 
     def __len__(self) -> int:
         return self.steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from datamodules.packing import Chunk, Draw
 from datamodules.phrases import Blind
 from datamodules.pixels import Pixels
 from datamodules.records import ReportRecord, Sections
+from medvl.entities import EntityCodes, Spans
 from medvl.geometry import AxisTransform
 from medvl.sides import swap_sides
 
@@ -38,6 +39,7 @@ class ReportDataset(BatchSet[ReportBatch]):
         augment: Augmentation, in training.
         blind: `image` blanks the pixels; `text` gives the studies each other's texts. Whatever such a model reaches is
             reached without looking, or without reading.
+        codes: The entities of the studies: a CSR matrix with a row for each, and what else `EntityCodes` has.
     """
 
     def __init__(
@@ -52,10 +54,11 @@ class ReportDataset(BatchSet[ReportBatch]):
         seed: int = 0,
         augment: GroundingAugment | None = None,
         blind: Blind = "none",
+        codes: tuple[Any, Spans, tuple[float, float, float], bool] | None = None,
     ) -> None:
         self.records, self.pixels, self.image_size = list(records), pixels, image_size
         self.label_names, self.sections, self.several = tuple(label_names), sections, several
-        self.seed, self.augment, self.blind = seed, augment, blind
+        self.seed, self.augment, self.blind, self.codes = seed, augment, blind, codes
         counts = [max(len(record.images), 1) if several == "each" else 1 for record in self.records]
         self._pairs = [(study, image) for study, count in enumerate(counts) for image in range(count)]
         self.pairs_of_image: list[Chunk] = [[pair] for pair in range(len(self._pairs))]
@@ -80,7 +83,15 @@ class ReportDataset(BatchSet[ReportBatch]):
             label_names=self.label_names,
             paths=[path for _, _, _, path in shown],
             records=records,
+            triplets=None if draw.triplets is None else torch.tensor(draw.triplets, dtype=torch.long).reshape(-1, 3),
+            entities=self._entities([study for study, _ in pairs]),
         )
+
+    def _entities(self, studies: list[int]) -> EntityCodes | None:
+        if self.codes is None:
+            return None
+        matrix, spans, gamma, symmetric = self.codes
+        return EntityCodes(torch.from_numpy(matrix[studies].toarray()), spans, gamma, symmetric)
 
     def texts(self, epoch: int) -> list[str]:
         """Return the text of every study in an epoch: its own, unless the control permutes them."""

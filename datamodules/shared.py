@@ -108,20 +108,28 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         """Return shuffled, augmented batches of `train`."""
         self.open("train")
         dataset = self.make_dataset("train", train=True)
-        world, rank = self._place()
+        return BatchLoader(dataset, self.train_sampler(dataset), self.num_workers)
+
+    def train_sampler(self, dataset: BatchSet[Batch]) -> PackedBatchSampler:
+        """Return what draws this rank's training batches."""
+        world, rank = self.place()
         pairs = sum(map(len, dataset.pairs_of_image))
         if pairs < world:
             raise DataError(f"{pairs} training pairs cannot feed {world} ranks", where=str(self.root))
-        sampler = PackedBatchSampler(
+        return PackedBatchSampler(
             dataset.pairs_of_image,
             self.batch_size,
             world=world,
             rank=rank,
             seed=self.seed,
             limit=self.limit,
-            fixed=bool(getattr(self.trainer, "overfit_batches", 0)),
+            fixed=self.overfits,
         )
-        return BatchLoader(dataset, sampler, self.num_workers)
+
+    @property
+    def overfits(self) -> bool:
+        """Whether the trainer is to see the same few batches in every epoch."""
+        return bool(getattr(self.trainer, "overfit_batches", 0))
 
     def val_dataloader(self) -> BatchLoader[Batch]:
         """Return everything of `val` once."""
@@ -139,11 +147,12 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         """Return everything of a split once, unaugmented, in the order of the tables."""
         self.open(split)
         dataset = self.make_dataset(split, train=False)
-        world, rank = self._place()
+        world, rank = self.place()
         if len(dataset.pairs_of_image) < world:  # Lightning ends the loop of a rank without data, the others would wait
             raise DataError(f"{len(dataset.pairs_of_image)} images of split {split!r} cannot feed {world} ranks")
         sampler = StridedBatchSampler(dataset.pairs_of_image, self.eval_batch_size, world=world, rank=rank)
         return BatchLoader(dataset, sampler, self.num_workers)
 
-    def _place(self) -> tuple[int, int]:
+    def place(self) -> tuple[int, int]:
+        """Return how many ranks there are, and which this one is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)

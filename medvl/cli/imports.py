@@ -10,6 +10,7 @@ from importlib import import_module
 from jsonargparse import set_parsing_settings
 
 ALLOWED = (
+    "medvl.cli.composed",
     "medvl.averaging",
     "medvl.encoders",
     "medvl.losses",
@@ -61,5 +62,5 @@ def import_families() -> None:
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if info.name != "datamodules.twins":
                 import_module(info.name)
-    for name in ("medvl.averaging", "medvl.encoders", "medvl.losses", "medvl.starting"):
+    for name in ("medvl.averaging", "medvl.cli.composed", "medvl.encoders", "medvl.losses", "medvl.starting"):
         import_module(name)
