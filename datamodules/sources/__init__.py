@@ -2,6 +2,8 @@
 
 from datamodules.sources.base import Loaded, PhraseSource, Source
 from datamodules.sources.chexpert import CheXpert
+from datamodules.sources.five_by_200 import CheXpert5x200
+from datamodules.sources.image_labels import ImageLabels
 from datamodules.sources.imagenome import ChestImaGenome
 from datamodules.sources.joined import JoinedSources
 from datamodules.sources.mimic_cxr import MIMICCXR
@@ -18,7 +20,9 @@ __all__ = [
     "MIMICCXR",
     "MSCXR",
     "CheXpert",
+    "CheXpert5x200",
     "ChestImaGenome",
+    "ImageLabels",
     "JoinedSources",
     "Loaded",
     "OpenI",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from medvl.errors import DataError
@@ -47,6 +47,7 @@ def draw_class_list(
     ignored: Sequence[str] = ("No Finding",),
     eligible: Sequence[bool] | None = None,
     patients: Sequence[str] | None = None,
+    trained_on: Collection[str] = (),
 ) -> ClassList:
     """Draw studies that show one of the classes and nothing else.
 
@@ -61,18 +62,22 @@ def draw_class_list(
         ignored: Labels that may have any value.
         eligible: Which studies may be drawn at all, such as frontal ones; by default all.
         patients: Of the studies; when given, no patient is drawn twice.
+        trained_on: Patients of a training split, none of whom is drawn.
 
     Raises:
         DataError: A label is missing or of another length, an id occurs twice, or a class has too few studies.
+        ValueError: `trained_on` without `patients`.
     """
+    if trained_on and patients is None:
+        raise ValueError("trained_on needs the patients of the studies")
     columns = {name: labels[name] for name in labels if name not in ignored}
     _check(ids, columns, classes)
     order = sorted(range(len(ids)), key=lambda row: _place(seed, ids[row]))
     drawn: dict[str, list[str]] = {name: [] for name in classes}
-    pools, seen = dict.fromkeys(classes, 0), set[str]()
+    pools, seen, barred = dict.fromkeys(classes, 0), set[str](), frozenset(trained_on)
     for row in order:
         name = _only(row, columns)
-        if name not in drawn or not (eligible is None or eligible[row]):
+        if name not in drawn or not (eligible is None or eligible[row]) or (patients and patients[row] in barred):
             continue
         pools[name] += 1
         if len(drawn[name]) < per_class and not (patients and patients[row] in seen):

@@ -346,6 +346,21 @@ def test_class_list_draws_what_shows_one_class_alone() -> None:
     assert min(found.pools.values()) >= 4
 
 
+def test_class_list_leaves_patients_of_a_training_split_out() -> None:
+    ids, labels, patients = table()
+    free = draw_class_list(ids, labels, per_class=4, patients=patients)
+    owner = dict(zip(ids, patients, strict=True))
+    barred = {owner[part[0]] for part in free.ids.values()}
+    found = draw_class_list(ids, labels, per_class=4, patients=patients, trained_on=barred)
+    drawn = {owner[name] for part in found.ids.values() for name in part}
+    assert len(drawn) == 20
+    assert not drawn & barred
+    assert found.sha256 != free.sha256
+    assert all(found.pools[name] < free.pools[name] for name in FIVE)
+    with pytest.raises(ValueError, match="needs the patients"):
+        draw_class_list(ids, labels, per_class=4, trained_on=barred)
+
+
 def test_class_list_does_not_depend_on_the_order_of_the_file_but_on_the_seed() -> None:
     ids, labels, _ = table()
     first = draw_class_list(ids, labels, per_class=4)
