@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": ("medvl.cli.lightning", "measure a checkpoint on the validation split"),
     "test": ("medvl.cli.lightning", "measure a checkpoint on the test split"),
     "predict": ("medvl.cli.predict", "write a checkpoint's predictions, or ground whole reports"),
+    "retrieve": ("medvl.cli.retrieve", "show what lies near a study, a text or an image, and why"),
     "calibrate": ("medvl.cli.calibrate", "choose threshold and fusion on the validation split"),
     "compare": ("medvl.cli.compare", "tell whether two models differ on the same sentences"),
     "data": ("medvl.cli.data", "list, check, convert and show data sets, or write a synthetic twin"),

@@ -14,7 +14,7 @@ WATCH = "import sys; from medvl.cli.main import main; main(%r); print('torch' in
     "words",
     [
         [], ["--help"], ["--version"], ["data", "list"], ["data", "--help"], ["data", "twin", "--help"],
-        ["data", "check", "--help"], ["compare", "--help"], ["calibrate", "--help"],
+        ["data", "check", "--help"], ["compare", "--help"], ["calibrate", "--help"], ["retrieve", "--help"],
         ["bench", "--help"], ["doctor", "--help"], ["nonsense"],
     ],
     ids=" ".join,
