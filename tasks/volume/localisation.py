@@ -1,0 +1,152 @@
+"""Which depth of a scan a snippet speaks of: similarity of words and positions, its loss, and what is read off it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medvl.distributed import mean_over_ranks, world_size
+from tasks.volume.depth import DepthAxis, blurred, extents, interval_mass, quantile
+
+Pooling = Literal["mean", "smooth_max"]
+
+
+@dataclass(frozen=True)
+class Depths:
+    """What a model says of `S` snippets.
+
+    Attributes:
+        logits: `(S, D + 1)`: each depth position of the snippet's scan, -inf on padding, and last "not in this scan".
+        axis: Of the snippets' scans, `S` rows.
+    """
+
+    logits: Tensor
+    axis: DepthAxis
+
+    @property
+    def present(self) -> Tensor:
+        """Probability that the scan shows what the snippet speaks of, `(S,)`."""
+        return 1 - self.logits.softmax(dim=1)[:, -1]
+
+    @property
+    def where(self) -> Tensor:
+        """Probability of each position if the scan shows it, `(S, D)`; rows sum to 1."""
+        return self.logits[:, :-1].softmax(dim=1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where a snippet's subject lies.
+
+    Attributes:
+        mm: Median of the depth along the patient.
+        low: Lower end of the interval that holds it with the probability asked for.
+        high: Upper end of that interval.
+        present: Probability that the scan shows it.
+        extents: Stretches in mm that are about as likely as the best position, best first.
+    """
+
+    mm: float
+    low: float
+    high: float
+    present: float
+    extents: tuple[tuple[float, float], ...]
+
+
+class Localiser(nn.Module):
+    """Cosine of a snippet and every depth position over a temperature, and one learnt logit for "not in this scan".
+
+    Args:
+        temperature: Fixed, as in RadFinder (arXiv 2603.02026).
+        pooling: How the image tokens of one depth are joined. `mean` averages them before they are compared, as
+            RadFinder does, in which a finding of a few tokens drowns; `smooth_max` (ours) compares every token and
+            takes a log-mean-exp of the cosines, so that one place that fits is enough.
+        sharpness: Of `smooth_max`: the larger, the closer to the maximum.
+    """
+
+    def __init__(self, temperature: float = 0.1, pooling: Pooling = "smooth_max", sharpness: float = 10.0) -> None:
+        super().__init__()
+        if temperature <= 0 or sharpness <= 0:
+            raise ValueError(f"temperature and sharpness must be > 0, got {temperature} and {sharpness}")
+        self.temperature, self.pooling, self.sharpness = temperature, pooling, sharpness
+        self.absent = nn.Parameter(torch.zeros(()))
+
+    def forward(self, tokens: Tensor, mask: Tensor, snippets: Tensor, index: Tensor, axis: DepthAxis) -> Depths:
+        """Compare.
+
+        Args:
+            tokens: `(B, D, N, C)`, the N tokens of each depth, of any length.
+            mask: Bool `(B, D, N)`, False on padding.
+            snippets: `(S, C)`, of any length.
+            index: Long `(S,)`, which volume each snippet speaks of.
+            axis: Of the `B` volumes.
+        """
+        words, valid = F.normalize(snippets, dim=-1), axis.valid & mask.any(dim=2)
+        if self.pooling == "mean":
+            tokens = (tokens * mask[..., None]).sum(dim=2, keepdim=True)
+        near = self._near(F.normalize(tokens, dim=-1), words, index)
+        cosine = near.squeeze(2) if self.pooling == "mean" else self._smooth_max(near, mask[index])
+        logits = (cosine / self.temperature).masked_fill(~valid[index], -torch.inf)
+        logits = torch.cat([logits, self.absent.expand(len(logits), 1)], dim=1)
+        return Depths(logits, axis.of_volumes(index))
+
+    @staticmethod
+    def _near(tokens: Tensor, words: Tensor, index: Tensor) -> Tensor:
+        """Return the cosines of each snippet and the tokens of its volume, `(S, D, N)`; no token is copied."""
+        order = index.argsort(stable=True)
+        parts = torch.split(words[order], index.bincount(minlength=len(tokens)).tolist())
+        found = torch.cat([torch.einsum("dnc,sc->sdn", one, own) for one, own in zip(tokens, parts, strict=True)])
+        return torch.empty_like(found).index_copy(0, order, found)
+
+    def _smooth_max(self, near: Tensor, mask: Tensor) -> Tensor:
+        """Return the log-mean-exp over the tokens of each depth, `(S, D)`; 0 where there is none."""
+        sharp = (near * self.sharpness).masked_fill(~mask, -torch.inf)
+        best = sharp.detach().amax(dim=2, keepdim=True).clamp_min(-self.sharpness)
+        mean = (sharp - best).exp().sum(dim=2) / mask.sum(dim=2).clamp_min(1)
+        return torch.where(mask.any(dim=2), mean.clamp_min(1e-30).log() + best.squeeze(2), 0.0) / self.sharpness
+
+
+class LocalisationLoss(nn.Module):
+    """Cross-entropy against the snippet's intervals, blurred along the patient.
+
+    Args:
+        sigma_mm: Of the blur; RadFinder's is two positions of 12 mm.
+    """
+
+    def __init__(self, sigma_mm: float = 12.0) -> None:
+        super().__init__()
+        if not (math.isfinite(sigma_mm) and sigma_mm >= 0):
+            raise ValueError(f"sigma_mm must be finite and >= 0, got {sigma_mm}")
+        self.sigma_mm = sigma_mm
+
+    def target(self, axis: DepthAxis, intervals: Sequence[Tensor]) -> Tensor:
+        """Return `(S, D + 1)`, rows of sum 1; "not in this scan" for a snippet with no interval inside the scan."""
+        where = blurred(axis, interval_mass(axis, intervals), self.sigma_mm)
+        return torch.cat([where, 1 - where.sum(dim=1, keepdim=True).round()], dim=1)
+
+    def forward(self, depths: Depths, intervals: Sequence[Tensor]) -> Tensor:
+        """Return the mean over the snippets of all ranks, times ranks over this rank's share, as DDP averages.
+
+        Args:
+            depths: Of `S` snippets.
+            intervals: For each `(n, 3)`: start and end in mm, weight; none for "not in this scan".
+        """
+        log = depths.logits.log_softmax(dim=1)
+        each = -(self.target(depths.axis, intervals) * log.masked_fill(log.isneginf(), 0.0)).sum(dim=1)
+        # Also on a rank without snippets, for the others wait.
+        count = mean_over_ranks(each.new_tensor(float(len(each)))) if self.training else each.new_tensor(len(each))
+        return each.sum() / count.clamp_min(1 / world_size())
+
+
+def read(depths: Depths, confidence: float = 0.8) -> list[Answer]:
+    """Read the answers off, each with the interval that holds `confidence` of its probability."""
+    tail, where = (1 - confidence) / 2, depths.where
+    cuts = (quantile(depths.axis, where, share).tolist() for share in (0.5, tail, 1 - tail))
+    stretches = (tuple(one) for one in extents(depths.axis, where))
+    return [Answer(*row) for row in zip(*cuts, depths.present.tolist(), stretches, strict=True)]
