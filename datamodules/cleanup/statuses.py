@@ -1,15 +1,18 @@
 """What a report sentence does: affirm a finding, deny one, call something normal, or say nothing of the image.
 
-The rules are a small set of cues with their scope, after NegEx (Chapman et al. 2001, J Biomed Inform 34:301): a cue
-before a finding, in the same clause, denies it, as does one of another list after it; phrases that only look like
-denials ("no change in the effusion") are taken out first. In doubt a sentence counts as a finding: it keeps its boxes.
+A finder (the ontology's lexicon and context, handed in by the command) decides on the findings that it can name. On the
+rest words decide: a small set of cues with their scope, after NegEx (Chapman et al. 2001, J Biomed Inform 34:301),
+where a cue before a finding, in the same clause, denies it, as does one of another list after it; phrases that only
+look like denials ("no change in the effusion") are taken out first. Words alone tell technique, advice and the like. In
+doubt a sentence counts as a finding: it keeps its boxes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Status(StrEnum):
@@ -21,8 +24,24 @@ class Status(StrEnum):
     NON_DIAGNOSTIC = "non-diagnostic"
 
 
+class Named(NamedTuple):
+    """A finding that is named in a sentence.
+
+    Attributes:
+        start: First character.
+        stop: Character after the last.
+        affirmed: Whether it is there, or may be; None where it is called past, which may mean gone or old.
+    """
+
+    start: int
+    stop: int
+    affirmed: bool | None
+
+
 Judge = Callable[[str], Status]
-"""Tells what a sentence does; `judge_by_words` is one, a negation detector or a language model may be others."""
+"""Tells what a sentence does; `judge_by_words` is one, `judge_by` makes another."""
+Finder = Callable[[str], Iterable[Named]]
+"""Finds what a sentence names."""
 
 
 def _words(*parts: str) -> re.Pattern[str]:
@@ -54,7 +73,7 @@ _ANATOMY = _words(
 )  # fmt: skip
 _NORMAL = _words(
     r"normal\b", "unremarkable", r"clear\b", "intact", r"within (?:normal )?limits", "midline", "central", "sharp",
-    r"well[- ](?:aerated|expanded|inflated|defined|maintained)", "preserved", "symmetric", "patent", "negative chest",
+    r"well[- ](?:aerated|expanded|inflated|defined|maintained)", "preserved", "symmetric", "patent", r"negative\b",
     r"(?:no|without)(?: \w+){0,3} findings?\b",
 )  # fmt: skip
 _DENIES = _words(
@@ -97,20 +116,60 @@ _ADMINISTRATIVE = _words(
 )  # fmt: skip
 
 
+def judge_by(find: Finder) -> Judge:
+    """Return a judge that believes `find` on what it names, and words on all else.
+
+    Args:
+        find: Finds what a sentence names, and whether it is there.
+    """
+
+    def judge(sentence: str) -> Status:
+        if _STARTS.match(_plain(sentence)):
+            return Status.NON_DIAGNOSTIC
+        named = list(find(sentence))
+        if any(one.affirmed for one in named):
+            return Status.FINDING
+        rest, denied = sentence, False
+        for one in named:
+            if one.affirmed is False:
+                rest, denied = f"{rest[: one.start]}{' ' * (one.stop - one.start)}{rest[one.stop :]}", True
+        if not denied:
+            return judge_by_words(sentence)
+        if any(_all_mentions(_said(_plain(rest)))):
+            return Status.FINDING
+        said = _plain(sentence)
+        return Status.NORMAL if _NORMAL.search(said) and not _DENIES.search(said) else Status.NEGATED
+
+    return judge
+
+
 def judge_by_words(sentence: str) -> Status:
     """Return what a sentence does, by its words."""
-    text = " ".join(sentence.lower().split()).strip(" .")
+    text = _plain(sentence)
     if _STARTS.match(text):
         return Status.NON_DIAGNOSTIC
-    said = _SEEMING.sub(" ", _ASIDE.sub(" ", text))
-    mentions = [affirmed for clause in _CLAUSE.split(said) for affirmed in _mentions(clause)]
-    if mentions:
+    said = _said(text)
+    if mentions := _all_mentions(said):
         return Status.FINDING if any(mentions) else Status.NEGATED
     if _NORMAL.search(said):
         return Status.NORMAL
     if _ADMINISTRATIVE.search(text) and not _ANATOMY.search(said):
         return Status.NON_DIAGNOSTIC
     return Status.NEGATED if _DENIES.search(said) else Status.FINDING
+
+
+def _plain(sentence: str) -> str:
+    return " ".join(sentence.lower().split()).strip(" .")
+
+
+def _said(text: str) -> str:
+    """Return a text without what says nothing for or against a finding."""
+    return _SEEMING.sub(" ", _ASIDE.sub(" ", text))
+
+
+def _all_mentions(said: str) -> list[bool]:
+    """Return for each finding named whether it is affirmed."""
+    return [affirmed for clause in _CLAUSE.split(said) for affirmed in _mentions(clause)]
 
 
 def _mentions(clause: str) -> list[bool]:

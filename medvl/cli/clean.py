@@ -65,18 +65,19 @@ def clean(source: PhraseSource, given: dict[str, Any]) -> int:
     from datamodules.cleanup import rules
     from datamodules.cleanup.audit import audit, write_audit
     from datamodules.sources.clean_table import write_pairs
+    from medvl.cli.judge import ontology_judge
 
     folder: Path | None = given["output"]
     if folder is None and not given["dry_run"]:
         raise ConfigError("no folder to write to", hint="add --output FOLDER, or --dry-run")
     cleanup = rules.Cleanup(given["negated"], given["non_diagnostic"], frozenset(given["off"]))
     model, asking = _model(given), _asking(given)
-    loaded = source.load()
-    sentences = rules.open_questions(loaded.records) if model else []
+    loaded, judge = source.load(), ontology_judge()
+    sentences = rules.open_questions(loaded.records, judge) if model else []
     if model and given["dry_run"]:
         _show_question(model, sentences, asking, given)
     verdicts, asked = ({}, None) if model is None or given["dry_run"] else _ask(model, sentences, asking, given)
-    cleaned = rules.clean(loaded.records, cleanup, verdicts=verdicts)
+    cleaned = rules.clean(loaded.records, cleanup, judge, verdicts)
     found = audit(loaded.records, cleaned, cleanup, loaded.problems, asked, given["samples"])
     _print_audit(found)
     if folder is None or given["dry_run"]:

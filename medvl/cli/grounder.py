@@ -10,12 +10,13 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from PIL import Image
 
-from datamodules.cleanup.statuses import Status, judge_by_words
+from datamodules.cleanup.statuses import Status
 from datamodules.packing import Draw
 from datamodules.phrases import PhraseDataset
 from datamodules.pixels import IMAGE_SIZE, Pixels
 from datamodules.records import PhraseRecord
 from datamodules.studies import Study
+from medvl.cli.judge import ontology_judge
 from medvl.errors import ConfigError, DataError, MedvlError
 from medvl.grounded import GroundedBox, GroundedImage, GroundedReport, GroundedSentence
 from medvl.io.image import WINDOW, read_image
@@ -100,7 +101,7 @@ def _written(study: Study, generator: Generator | None) -> str:
 
 
 def _kind(sentence: Sentence) -> Status:
-    return judge_by_words(sentence.text) if sentence.about_image else Status.NON_DIAGNOSTIC
+    return ontology_judge()(sentence.text) if sentence.about_image else Status.NON_DIAGNOSTIC
 
 
 def _records(study: Study, phrases: Sequence[str]) -> list[PhraseRecord]:

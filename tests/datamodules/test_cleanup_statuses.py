@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from datamodules.cleanup.statuses import Status, judge_by_words
+from datamodules.cleanup.statuses import Named, Status, judge_by, judge_by_words
 
 SENTENCES = {
     Status.FINDING: """
@@ -66,3 +66,22 @@ def test_words_inside_words_are_no_cues() -> None:
     assert judge_by_words("Nodular opacity, notched") is Status.FINDING  # "no", "not"
     assert judge_by_words("Air under the diaphragm") is Status.FINDING  # in doubt
     assert judge_by_words("") is Status.FINDING
+
+
+def test_what_a_finder_names_is_believed_and_words_decide_on_the_rest() -> None:
+    says: dict[str, bool | None] = {"blorb": True, "quux": False, "old zig": None}
+
+    def find(sentence: str) -> list[Named]:
+        found = [(sentence.find(word), word) for word in says]
+        return [Named(start, start + len(word), says[word]) for start, word in found if start >= 0]
+
+    judge = judge_by(find)
+    assert judge("No blorb.") is Status.FINDING
+    assert judge("Recommend CT of the blorb.") is Status.NON_DIAGNOSTIC
+    assert judge("The quux nodule.") is Status.FINDING
+    assert judge("A normal quux.") is Status.NORMAL
+    assert judge("A quux.") is Status.NEGATED
+    assert judge("No quux.") is Status.NEGATED
+    assert judge("An old zig has resolved, no opacity.") is Status.NEGATED  # called past: words decide
+    assert judge("An old zig of the lung.") is Status.FINDING
+    assert judge("Portable view of the chest.") is judge_by_words("Portable view of the chest.")
