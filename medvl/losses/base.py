@@ -30,12 +30,14 @@ class Extras:
             `gather_with_grad`); may be asymmetric, the rows being the anchors.
         triplets: `(T, 3)` anchor, positive and negative as rows of this rank's batch.
         groups: `(n,)` integers; two rows of the same study or patient share one.
+        halves: Bool `(n, 2)`, whether the study has an image, and whether it has a text; None where all have both.
     """
 
     labels: Tensor | None = None
     scores: Tensor | None = None
     triplets: Tensor | None = None
     groups: Tensor | None = None
+    halves: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class AlignmentLoss(nn.Module, ABC):
     """Base of the alignment losses: checks, full precision whatever the autocast, unit embeddings, gathering."""
 
     needs: frozenset[str] = frozenset()  # the extras without which it cannot do
+    takes_halves = False  # whether studies without an image, or without a text, may be among the rows
 
     def forward(
         self,
@@ -83,6 +86,7 @@ class AlignmentLoss(nn.Module, ABC):
         scores: Tensor | None = None,
         triplets: Tensor | None = None,
         groups: Tensor | None = None,
+        halves: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return `loss`, with gradient, and its parts by name, without.
 
@@ -93,6 +97,8 @@ class AlignmentLoss(nn.Module, ABC):
             scores: Entity scores against all ranks' rows.
             triplets: Mined offline.
             groups: Who must not stand as positive or negative of whom.
+            halves: Which rows have an image, which a text; given by all ranks or by none. What a study has not may be
+                any embedding.
 
         Raises:
             ValueError: The shapes do not fit.
@@ -100,7 +106,9 @@ class AlignmentLoss(nn.Module, ABC):
         """
         if image.ndim != 2 or image.shape != text.shape:
             raise ValueError(f"expected embeddings (n, C) in pairs, got {tuple(image.shape)} and {tuple(text.shape)}")
-        extras = Extras(labels, scores, triplets, groups)
+        if halves is not None and not self.takes_halves:
+            raise ValueError(f"{type(self).__name__} compares studies that have both an image and a text")
+        extras = Extras(labels, scores, triplets, groups, halves)
         for name in sorted(self.needs):
             if getattr(extras, name) is None:
                 raise ConfigError(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from medvl.distributed import gather_with_grad
+from medvl.distributed import gather_with_grad, mean_over_ranks, world_size
 from medvl.errors import ConfigError
-from medvl.losses.base import AlignmentLoss, Extras, Pairs, mean_count
+from medvl.losses.base import AlignmentLoss, Extras, Pairs
 from medvl.losses.contrastive import checked_scores
 from medvl.losses.mining import BatchMiner, Mined
 
@@ -27,7 +27,8 @@ class MedTrimLoss(AlignmentLoss):
     an anchor's own text as its image's positive; the paired term P, with the anchor's partner in place of p, is ours.
 
     Triplets come with the batch (mined over the whole data set), as rows of this rank, or are mined in the batch of
-    all ranks if there is a `miner`.
+    all ranks if there is a `miner`. A study may lack its image or its text (`halves`): a triplet counts in the terms
+    for which its studies have what is compared, and each term is the mean over those.
 
     Args:
         margin: Of the hinge.
@@ -39,6 +40,7 @@ class MedTrimLoss(AlignmentLoss):
     """
 
     step: Tensor
+    takes_halves = True
 
     def __init__(
         self,
@@ -67,27 +69,32 @@ class MedTrimLoss(AlignmentLoss):
         """Return `loss`, each term, `triplets` (mean count of ranks) and `active` (share that costs anything)."""
         chosen = self._mine(pairs, extras) if self.miner else _given(pairs, extras)
         own, everyone = {"i": pairs.image, "t": pairs.text}, {"i": pairs.all_image, "t": pairs.all_text}
+        there = _there(pairs, extras)
         weight: dict[str, float] = {name: self.eta if name[0] == name[1] else 1 - self.eta for name in self.terms}
         hinges: dict[str, Tensor] = {}
         for name in self.terms:
-            anchor, others = own[name[0]][chosen.anchor], everyone[name[1]]
-            hinges[name] = self._hinge(anchor, others[chosen.positive], others[chosen.negative])
-        if self.paired:
-            for name in ("it", "ti"):
-                anchor, others = own[name[0]][chosen.anchor], everyone[name[1]]
-                partner, weight[f"paired_{name}"] = own[name[1]][chosen.anchor], self.paired
-                hinges[f"paired_{name}"] = self._hinge(anchor, partner, others[chosen.negative])
+            x, y = name
+            kept = chosen.where(there(x, chosen.anchor + pairs.start) & there(y, chosen.positive, chosen.negative))
+            others = everyone[y]
+            hinges[name] = self._hinge(own[x][kept.anchor], others[kept.positive], others[kept.negative])
+        for x, y in ("it", "ti") if self.paired else ():
+            anchors = chosen.anchor + pairs.start
+            kept = chosen.where(there(x, anchors) & there(y, anchors, chosen.negative))
+            weight[f"paired_{x}{y}"] = self.paired
+            partner, negative = own[y][kept.anchor], everyone[y][kept.negative]
+            hinges[f"paired_{x}{y}"] = self._hinge(own[x][kept.anchor], partner, negative)
         return self._sum(hinges, weight, pairs, len(chosen.anchor))
 
     def _sum(self, hinges: dict[str, Tensor], weight: dict[str, float], pairs: Pairs, count: int) -> dict[str, Tensor]:
-        mean = mean_count(count, pairs.image)
-        parts = {name: hinge.sum() / mean for name, hinge in hinges.items()}
+        counts = pairs.image.new_tensor([count, *map(len, hinges.values())])
+        triplets, *means = mean_over_ranks(counts).clamp_min(1 / world_size()).unbind()  # as `mean_count`, in one go
+        parts = {name: hinge.sum() / mean for (name, hinge), mean in zip(hinges.items(), means, strict=True)}
         loss = 0 * (pairs.all_image.sum() + pairs.all_text.sum())  # a rank without triplets takes part in the backward
         for name, part in parts.items():
             loss = loss + weight[name] * part
-        costs = sum((hinge.detach() > 0).sum() for hinge in hinges.values()) / mean / max(len(hinges), 1)
+        costs = [(hinge.detach() > 0).sum() / mean for hinge, mean in zip(hinges.values(), means, strict=True)]
         found = {name: part.detach() for name, part in parts.items()}
-        return {"loss": loss, **found, "triplets": mean, "active": costs}
+        return {"loss": loss, **found, "triplets": triplets, "active": sum(costs, triplets.new_zeros(())) / len(costs)}
 
     def _hinge(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Return the loss of each triplet of unit embeddings `(T, C)`."""
@@ -105,6 +112,19 @@ class MedTrimLoss(AlignmentLoss):
         if self.training:
             self.step += 1
         return mined
+
+
+def _there(pairs: Pairs, extras: Extras) -> Callable[..., Tensor]:
+    """Return what tells whether studies, rows of all ranks, have their image `i` or their text `t`."""
+    if extras.halves is None:
+        return lambda modality, *rows: torch.ones_like(rows[0], dtype=torch.bool)
+    everyone = gather_with_grad(extras.halves.to(torch.uint8)).rows > 0
+
+    def there(modality: str, *rows: Tensor) -> Tensor:
+        own = everyone[:, "it".index(modality)]
+        return torch.stack([own[row] for row in rows]).all(dim=0)
+
+    return there
 
 
 def _given(pairs: Pairs, extras: Extras) -> Mined:

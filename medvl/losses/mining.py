@@ -29,6 +29,10 @@ class Mined(NamedTuple):
     positive: Tensor
     negative: Tensor
 
+    def where(self, kept: Tensor) -> Mined:
+        """Return the triplets that bool `(T,)` names."""
+        return Mined(*(rows[kept] for rows in self))
+
 
 class BatchMiner:
     """Chooses for each anchor its positive and a negative; ties are broken at random, differently for each anchor.

@@ -320,6 +320,45 @@ def test_a_term_can_be_left_out() -> None:
     torch.testing.assert_close(some["loss"], 0.25 * parts["ii"] + 0.75 * parts["ti"])
 
 
+def naive_halves(given: dict[str, Tensor], term: str, margin: float = 0.3) -> float:
+    """Return the mean hinge over the triplets that have what a term compares."""
+    rows = {"i": given["image"], "t": given["text"]}
+    has = {name: given["halves"][:, k].tolist() for k, name in enumerate("it")}
+    x, y = term
+    hinges = [
+        max(0.0, cosine(rows[x][a], rows[y][n]) - cosine(rows[x][a], rows[y][p]) + margin)
+        for a, p, n in given["triplets"].tolist()
+        if has[x][a] and has[y][p] and has[y][n]
+    ]
+    return sum(hinges) / max(len(hinges), 1)
+
+
+def test_a_study_counts_in_the_terms_of_what_it_has() -> None:
+    given = batch() | {"triplets": torch.tensor([*TRIPLETS, [1, 0, 3], [4, 6, 2], [6, 5, 1]])}
+    given["halves"] = torch.ones(N, 2, dtype=torch.bool)
+    given["halves"][0, 1] = given["halves"][4, 0] = given["halves"][2, 1] = False  # 0 is an image alone
+    found = MedTrimLoss()(**given)
+    for term in ("ii", "tt", "it", "ti"):
+        assert found[term].item() == pytest.approx(naive_halves(given, term), rel=1e-9)
+    assert found["tt"] > 0
+    assert found["loss"].item() == pytest.approx(sum(found[term].item() for term in ("ii", "tt", "it", "ti")) / 2)
+    image, text = given["image"].clone().requires_grad_(), given["text"].clone().requires_grad_()
+    MedTrimLoss(paired=1.0)(**given | {"image": image, "text": text})["loss"].backward()
+    assert image.grad is not None
+    assert text.grad is not None
+    assert not text.grad[[0, 2]].any()
+    assert not image.grad[4].any()
+    assert text.grad[3].any()
+    alone = given | {"halves": given["halves"] & torch.tensor([True, False])}
+    found = MedTrimLoss()(**alone)
+    assert found["ii"] > 0
+    assert [found[term].item() for term in ("tt", "it", "ti")] == [0, 0, 0]
+    whole = given | {"halves": torch.ones(N, 2, dtype=torch.bool)}
+    torch.testing.assert_close(MedTrimLoss()(**whole), MedTrimLoss()(**{**whole, "halves": None}))
+    with pytest.raises(ValueError, match="both an image and a text"):
+        InfoNCE()(given["image"], given["text"], halves=given["halves"])
+
+
 def test_what_is_wrong_is_said() -> None:
     given = batch()
     with pytest.raises(ConfigError, match="SupCon needs labels"):

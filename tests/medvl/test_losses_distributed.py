@@ -16,7 +16,8 @@ from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss, Sigmoi
 N = 12
 SHARES = {"even": (6, 6), "uneven": (9, 3), "one has none": (12, 0)}
 TRIPLETS = torch.tensor([[0, 1, 2], [2, 0, 1], [10, 11, 9], [5, 3, 4], [9, 11, 10]])
-LOSSES = ("infonce", "soft", "sigmoid", "supcon", "medtrim", "medtrim-paired", "online", "online-random")
+LOSSES = ("infonce", "soft", "sigmoid", "supcon", "medtrim", "medtrim-paired", "online", "online-random",
+          "medtrim-halves", "online-halves")  # fmt: skip
 
 
 def make_loss(name: str) -> AlignmentLoss:
@@ -31,9 +32,9 @@ def make_loss(name: str) -> AlignmentLoss:
             return SupCon(learn_temperature=True)
         case "medtrim":
             return MedTrimLoss(eta=0.3)
-        case "medtrim-paired":
+        case "medtrim-paired" | "medtrim-halves":
             return MedTrimLoss(paired=0.5)
-        case "online":
+        case "online" | "online-halves":
             return MedTrimLoss(miner=BatchMiner())
         case _:
             return MedTrimLoss(miner=BatchMiner(negatives="random", fallback="below"))
@@ -47,9 +48,10 @@ class Model(nn.Module):
         torch.manual_seed(0)
         self.image = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5))
         self.text = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 5))
-        self.loss = make_loss(name)
+        self.loss, self.halves = make_loss(name), name.endswith("halves")
 
     def forward(self, image: Tensor, text: Tensor, extras: dict[str, Tensor]) -> Tensor:
+        extras = extras if self.halves else {key: value for key, value in extras.items() if key != "halves"}
         found: Tensor = self.loss(self.image(image), self.text(text), **extras)["loss"]
         return found
 
@@ -63,6 +65,7 @@ def whole() -> dict[str, Tensor]:
         "labels": (torch.rand(N, 3, generator=draw) < 0.4).long(),
         "scores": scores.double(),
         "groups": torch.arange(N) // 2,
+        "halves": torch.tensor([[i % 4 != 1, i % 5 != 3] for i in range(N)]),
     }
 
 
