@@ -64,8 +64,6 @@ def _stored(path: Path, affine: Affine | None) -> tuple[NDArray[Any], Affine, Re
         values = np.asarray(image.dataobj.get_unscaled()).reshape(shape, order="F").T
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _damaged(path, error) from None
-    if values.dtype.kind not in "iuf":
-        raise VolumeError("unreadable", f"expected whole or real numbers, not {values.dtype}", where=str(path))
     slope, intercept = header.get_slope_inter()
     own = Rescale(1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
     if values.dtype.kind == "f" and (lost := int((~np.isfinite(values)).sum())):
@@ -115,12 +113,14 @@ def _guard_bytes(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
     """Refuse a header that promises more than the file can hold."""
     size = path.stat().st_size
     try:
-        offset, width = float(header["vox_offset"]), int(header.get_data_dtype().itemsize)
+        offset, kind = float(header["vox_offset"]), np.dtype(header.get_data_dtype())
     except Exception as error:
         raise _damaged(path, error) from None
     if not header.sizeof_hdr <= offset <= _EXTENSIONS:
         raise VolumeError("unreadable", f"damaged header: voxels from byte {offset:.0f} on", where=str(path))
-    needed, most = offset + float(np.prod(shape)) * width, size * (_DEFLATE if path.name.endswith(".gz") else 1)
+    if kind.kind not in "iuf":
+        raise VolumeError("unreadable", f"expected whole or real numbers, not {kind}", where=str(path))
+    needed, most = offset + float(np.prod(shape)) * kind.itemsize, size * (_DEFLATE if path.name.endswith(".gz") else 1)
     if needed > most:
         text = " x ".join(map(str, shape))
         what = f"truncated: the header promises {text} voxels, {size:,} bytes cannot hold them"
