@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import yaml
 from jsonargparse import ActionConfigFile
@@ -31,6 +33,8 @@ from medvl.errors import DataError
 from medvl.io.image import WINDOW
 from medvl.metrics.retrieval import text_id
 from tasks.alignment import AlignmentTask
+
+COLUMNS = ("study_id", "split", "image", "image_embedding", "text_embedding")  # of `embeddings.parquet`
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,45 @@ class Gallery:
     def names(self, kind: str) -> list[Hashable]:
         """Return what is one answer: texts of the same words are, images are one each."""
         return [text_id(text) for text in self.texts] if kind == "t" else list(range(len(self.paths)))
+
+
+def read_gallery(path: Path, data: ReportData, split: str) -> Gallery:
+    """Return a split from a run's `embeddings.parquet`, instead of embedding it.
+
+    Args:
+        path: The file.
+        data: The data set that was embedded.
+        split: `train`, `val`, `test` or `all`.
+
+    Raises:
+        DataError: It is not such a file, holds nothing of the split, or a study that the data set has not.
+    """
+    hint = "expected predictions/embeddings.parquet, as medvl test or predict of this task leaves it"
+    try:
+        rows = pq.read_table(path, columns=list(COLUMNS)).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError("these are no embeddings", where=str(path), hint=hint) from error
+    data.intake.load()
+    rows, records = [row for row in rows if split in ("all", row["split"])], data.records(split)
+    known = {record.study_id: record for record in records}
+    if not rows or not all(row["study_id"] in known for row in rows):
+        what = "are of another data set" if rows else f"hold no study of {split}"
+        raise DataError(f"these embeddings {what}", where=str(path), hint="another --split, or --data.source")
+    found = [known[row["study_id"]] for row in rows]
+    vectors = {kind: [row[f"{name}_embedding"] for row in rows] for kind, name in (("i", "image"), ("t", "text"))}
+    return Gallery(
+        found,
+        [row["image"] for row in rows],
+        [record.text_of(data.sections) for record in found],
+        {kind: _matrix(column) for kind, column in vectors.items()},
+        {kind: torch.tensor([one is not None for one in column]) for kind, column in vectors.items()},
+    )
+
+
+def _matrix(rows: Sequence[Sequence[float] | None]) -> Tensor:
+    """Return unit vectors `(n, C)`, zeros where there is none."""
+    width = next((len(row) for row in rows if row is not None), 0)
+    return normalize(torch.tensor([row if row is not None else [0.0] * width for row in rows]), dim=1)
 
 
 class Hit(NamedTuple):

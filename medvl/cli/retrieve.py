@@ -33,7 +33,7 @@ def run(words: list[str]) -> int:
         what = f"--k {given.k}" if given.k < 1 else "the query is empty"
         raise ConfigError(what, hint="expected at least one neighbour, and words to search for")
 
-    from medvl.cli.gallery import Embedder, build_data
+    from medvl.cli.gallery import Embedder, build_data, read_gallery
     from medvl.cli.quiet import quieten
     from medvl.cli.restore import restore
     from medvl.cli.search import Search, query_of
@@ -50,11 +50,13 @@ def run(words: list[str]) -> int:
     low, high = restored.data.get("window", WINDOW)
     data, embedder = build_data(restored.data, rest), Embedder(restored.model, (low, high), given.device)
     query = _query(given, embedder, data)  # before what takes long
-    gallery = embedder.gallery(data, given.split)
+    stored = Path(given.embeddings) if given.embeddings else None
+    gallery = read_gallery(stored, data, given.split) if stored else embedder.gallery(data, given.split)
     search = Search(gallery, reader, query or query_of(gallery, given.study), data.root)
-    ways = [way for way in WAYS if way[0] in search.query.vectors and way in (given.ways or WAYS)]
+    wanted = [way for way in WAYS if way in (given.ways or WAYS)]
+    ways = [way for way in wanted if way[0] in search.query.vectors and gallery.present[way[2]].any()]
     if not ways:
-        raise ConfigError("the query has no such half to search with", where=f"--ways {' '.join(given.ways)}")
+        raise ConfigError("the query, or the split, has nothing to search with", where=f"--ways {' '.join(wanted)}")
     rankings = [search.ranking(way, given.k) for way in ways]
     facts = f"{data.source.name} · {given.split} · {len(gallery.records):,} studies"
     path = _output(given.output, restored.run)
@@ -99,6 +101,7 @@ def _parser() -> Parser:
     parser.add_argument("--k", type=int, default=5, help="neighbours of each kind (5)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, help="image to text, ... (all that the query has)")
     parser.add_argument("--split", default="test", choices=("train", "val", "test", "all"), help="to search (test)")
+    parser.add_argument("--embeddings", help="embeddings.parquet of the run, instead of embedding the split anew")
     parser.add_argument("--run", help="run folder of the model; latest for the newest")
     parser.add_argument("--ckpt_path", default="best", help="best, last or a file (best)")
     parser.add_argument("--runs", default="runs", help="folder that holds all runs (runs)")

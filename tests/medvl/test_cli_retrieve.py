@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from cli_toy import Run, medvl
@@ -15,11 +18,12 @@ from datamodules.records import ReportRecord
 from datamodules.reports import ReportData
 from datamodules.sources import MIMICCXR
 from datamodules.twins import mimic_cxr
-from medvl.cli.gallery import Embedder, Gallery, nearest
+from medvl.cli.gallery import Embedder, Gallery, nearest, read_gallery
 from medvl.cli.main import main
 from medvl.cli.restore import restore
 from medvl.cli.search import Query, Search, query_of
 from medvl.cli.why import Reader
+from medvl.errors import DataError
 from medvl.viz.retrieved import Shared, Why
 from tasks.alignment import AlignmentTask
 
@@ -128,6 +132,34 @@ def test_embeddings_are_those_of_the_model(trained: Path, twin: Path) -> None:
     torch.testing.assert_close(gallery.vectors["i"].norm(dim=1), torch.ones(24))
 
 
+def test_stored_embeddings_are_as_good_as_new_ones(trained: Path, twin: Path, tmp_path: Path) -> None:
+    data = ReportData(MIMICCXR(twin), image_size=32, batch_size=5, cache="none")
+    task = restore(str(trained)).model
+    assert isinstance(task, AlignmentTask)
+    fresh = Embedder(task, device="cpu").gallery(data, "train")
+    columns: dict[str, Any] = {
+        "study_id": [record.study_id for record in fresh.records],
+        "split": ["train"] * len(fresh.records),
+        "image": fresh.paths,
+        "image_embedding": [None, *fresh.vectors["i"].tolist()[1:]],
+        "text_embedding": fresh.vectors["t"].tolist(),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "e.parquet")
+    read = read_gallery(tmp_path / "e.parquet", data, "train")
+    assert (read.records, read.paths, read.texts) == (fresh.records, fresh.paths, fresh.texts)
+    assert read.present["i"].tolist() == [False] + [True] * (len(fresh.records) - 1)
+    torch.testing.assert_close(read.vectors["i"][1:], fresh.vectors["i"][1:])
+    torch.testing.assert_close(read.vectors["t"], fresh.vectors["t"])
+    with pytest.raises(DataError, match="hold no study of val"):
+        read_gallery(tmp_path / "e.parquet", data, "val")
+    pq.write_table(pa.table(columns | {"study_id": ["x"] * len(fresh.records)}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="are of another data set"):
+        read_gallery(tmp_path / "x.parquet", data, "train")
+    (tmp_path / "no.parquet").write_text("text")
+    with pytest.raises(DataError, match="these are no embeddings"):
+        read_gallery(tmp_path / "no.parquet", data, "train")
+
+
 def test_a_page_for_a_text_a_study_and_an_image(medvl: Run, trained: Path, twin: Path) -> None:
     record = next(one for one in MIMICCXR(twin).read().records if one.split == "train")
     image = twin / record.images[0]
@@ -167,7 +199,7 @@ def test_a_page_for_a_text_a_study_and_an_image(medvl: Run, trained: Path, twin:
         ("--run RUN --query effusion --study s0", "what to search for?"),
         ("--run RUN --query effusion --k 0", "--k 0"),
         ("--run RUN --image none.png", "no such image file"),
-        ("--run RUN --query effusion --ways i2t", "no such half to search with"),
+        ("--run RUN --query effusion --ways i2t", "has nothing to search with"),
         ("--run RUN --query effusion --language xx", "no lexicon 'xx'"),
         ("--run RUN --query effusion --output page.png", "expected a file such as neighbours.html"),
         ("--run RUN --query effusion --qery x", "did you mean '--query'?"),
