@@ -3,6 +3,7 @@
 from medvl.metrics.bootstrap import Interval, bootstrap_statistics, paired_bootstrap, patient_bootstrap
 from medvl.metrics.class_lists import ClassList, draw_class_list
 from medvl.metrics.grounding import GREF, GroundingMetrics, phrase_outcomes
+from medvl.metrics.localisation import LocalisationMetrics, depth_errors
 from medvl.metrics.mean_ap import PhraseMeanAP
 from medvl.metrics.ranking import FROC, BoxCalibrationError, rank_boxes
 from medvl.metrics.retrieval import ClassRetrieval, InstanceRetrieval
@@ -19,12 +20,14 @@ __all__ = [
     "GroundingMetrics",
     "InstanceRetrieval",
     "Interval",
+    "LocalisationMetrics",
     "PhraseMeanAP",
     "RoDeO",
     "SetF1",
     "ZeroShotClassification",
     "best_f1_thresholds",
     "bootstrap_statistics",
+    "depth_errors",
     "draw_class_list",
     "pair_probability",
     "paired_bootstrap",

@@ -12,10 +12,10 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from medvl.metrics.neighbours import CHUNK, RANKS, Precision, Relevant, class_precision, instance_recall
+from medvl.metrics.pieces import joined, pieces
 from medvl.relevance import Rule, no_finding, same_set, share_any
 
 DIRECTIONS = ("i2t", "t2i", "i2i", "t2t")
-_LOW = 2**21 - 1
 
 
 class _Embeddings(Metric):
@@ -44,14 +44,14 @@ class _Embeddings(Metric):
                 raise ValueError(f"expected {count} rows of {name}, got {len(value)}")
             if value.is_floating_point() and not value.isfinite().all():
                 raise ValueError(f"{name}: expected finite values")
-            kept = value.detach().float() if value.is_floating_point() else _pieces(value)
+            kept = value.detach().float() if value.is_floating_point() else pieces(value)
             getattr(self, name).append(kept.reshape(-1).to(self.device))
 
     def _rows(self) -> dict[str, Tensor]:
         """Return the states as rows `(n, ...)`, the key as integers `(n,)`."""
         names = (self.key, *self.names)
         flat = {name: dim_zero_cat(part) if len(part := getattr(self, name)) else torch.zeros(0) for name in names}
-        key = _joined(flat[self.key])
+        key = joined(flat[self.key])
         return {self.key: key} | {n: flat[n].reshape(len(key), -1 if len(key) else 0) for n in self.names}
 
 
@@ -194,18 +194,6 @@ def text_id(text: str) -> int:
     """Return a 64-bit hash of a text, the same for texts that differ in case and white space only."""
     plain = " ".join(text.casefold().split()).encode()
     return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "big", signed=True)
-
-
-def _pieces(values: Tensor) -> Tensor:
-    """Return integers of 64 bits as three floats each, `(n, 3)`, of at most 22 bits: float32 holds 24."""
-    whole = values.detach().long()
-    return torch.stack([whole & _LOW, (whole >> 21) & _LOW, (whole >> 42) & (2 * _LOW + 1)], dim=1).float()
-
-
-def _joined(pieces: Tensor) -> Tensor:
-    """Return the integers of which these are the flat pieces, `(n,)`."""
-    low, middle, high = pieces.reshape(-1, 3).long().unbind(1)
-    return low | (middle << 21) | (high << 42)
 
 
 def _same_group(groups: Tensor) -> Relevant:

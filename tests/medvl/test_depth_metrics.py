@@ -1,0 +1,51 @@
+"""Depth errors in mm, abstentions, scans and snippets that are not there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.stats import mannwhitneyu
+
+from medvl.metrics.localisation import LocalisationMetrics, depth_errors
+
+
+def spans(*ends: tuple[float, float]) -> torch.Tensor:
+    return torch.tensor([(*one, 1.0) for one in ends]).reshape(-1, 3)
+
+
+def test_the_nearest_interval_counts() -> None:
+    several = spans((10, 20), (60, 61))
+    found = depth_errors(torch.tensor([15.0, 5.0, 41.0, 80.0, 1.0]), [several] * 4 + [spans()])
+    assert found[:4].tolist() == [0, 5, 19, 19]
+    assert found[4].isnan()
+
+
+def test_abstaining_costs_the_worst_answer_and_absent_snippets_are_ranked() -> None:
+    metric = LocalisationMetrics()
+    gold = [spans((10, 20)), spans((90, 95)), spans((50, 50)), spans(), spans()]
+    present = torch.tensor([0.9, 0.2, 0.6, 0.4, 0.7])
+    extent = torch.tensor([[0.0, 100.0]]).expand(5, -1)
+    rows = (torch.tensor([30.0, 92.0, 36.0, 3.0, 3.0]), present, gold, extent, torch.tensor([7, 7, 9, 9, 9]))
+    for part in (slice(0, 2), slice(2, 5)):
+        metric.update(*(one[part] for one in rows))
+    found = {name: float(value) for name, value in metric.compute().items()}
+    errors = [10.0, 90.0, 14.0]  # the second was denied: 90 mm from the lower end
+    assert found["mae"] == pytest.approx(sum(errors) / 3)
+    assert found["median"] == 14
+    assert (found["within_12"], found["within_24"]) == pytest.approx((1 / 3, 2 / 3))
+    assert found["mae_scans"] == pytest.approx((50 + 14) / 2)
+    assert (found["abstained"], found["mae_answered"]) == pytest.approx((1 / 3, 12))
+    assert found["auroc_absent"] == pytest.approx(mannwhitneyu(present[:3], present[3:]).statistic / 6)
+    always = LocalisationMetrics(threshold=0)
+    always.update(*rows)
+    assert float(always.compute()["mae"]) == pytest.approx((10 + 0 + 14) / 3)
+
+
+def test_nothing_to_judge_is_nan_and_wrong_input_is_refused() -> None:
+    metric = LocalisationMetrics()
+    metric.update(torch.zeros(1), torch.ones(1), [spans()], torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+    assert all(value.isnan() for value in metric.compute().values())
+    with pytest.raises(ValueError, match="differ in number"):
+        metric.update(torch.zeros(2), torch.ones(1), [spans()], torch.zeros(1, 2), torch.zeros(1))
+    with pytest.raises(ValueError, match="not finite"):
+        metric.update(torch.tensor([torch.nan]), torch.ones(1), [spans()], torch.zeros(1, 2), torch.zeros(1))
