@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from medvl.encoders.base import ImageEncoder, TextEncoder
+from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 
 Projection = Literal["linear", "mlp"]
+Pooling = Literal["encoder", "lse"]
 
 
 class Embeddings(NamedTuple):
@@ -23,10 +25,12 @@ class AlignmentModel(nn.Module):
     """A two-tower model (CLIP, arXiv 2103.00020; before it ConVIRT, arXiv 2010.00747).
 
     Args:
-        image_encoder: Any image encoder of the contract; its pooled vector is used.
-        text_encoder: Any text encoder of the contract; the same.
+        image_encoder: Any image encoder of the contract.
+        text_encoder: Any text encoder of the contract.
         dim: Width of the shared space.
         projection: `linear`, without bias, as in CLIP; or `mlp`, with a hidden layer, as in ConVIRT.
+        image_pooling: From tokens to one vector: as the `encoder` does it, or a smooth maximum, `lse` (`LSEPool`).
+        text_pooling: The same.
     """
 
     def __init__(
@@ -35,9 +39,13 @@ class AlignmentModel(nn.Module):
         text_encoder: TextEncoder,
         dim: int = 512,
         projection: Projection = "linear",
+        image_pooling: Pooling = "encoder",
+        text_pooling: Pooling = "encoder",
     ) -> None:
         super().__init__()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
+        self.image_pool = LSEPool(image_encoder.width) if image_pooling == "lse" else None
+        self.text_pool = LSEPool(text_encoder.width) if text_pooling == "lse" else None
         self.image_proj = _projection(projection, image_encoder.width, dim)
         self.text_proj = _projection(projection, text_encoder.width, dim)
 
@@ -53,11 +61,40 @@ class AlignmentModel(nn.Module):
 
     def embed_images(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return unit vectors `(B, C)`."""
-        return normalize(self.image_proj(self.image_encoder(images, valid).pooled), dim=-1)
+        return normalize(self.image_proj(_pooled(self.image_encoder(images, valid), self.image_pool)), dim=-1)
 
     def embed_texts(self, texts: list[str]) -> Tensor:
         """Return unit vectors `(B, C)`."""
-        return normalize(self.text_proj(self.text_encoder(texts).pooled), dim=-1)
+        return normalize(self.text_proj(_pooled(self.text_encoder(texts), self.text_pool)), dim=-1)
+
+
+class LSEPool(nn.Module):
+    """A smooth maximum over tokens of learnt features: `1/r log mean_n exp(r v_n)` (arXiv 1411.6228, equation 6).
+
+    A finding covers a few tokens of an image. The mean of all hides it among what every chest shows, so that encoders
+    that start from nothing do not get away from one vector for all; a maximum passes it on.
+
+    Args:
+        width: Channels.
+        sharpness: r; 0 is nearly the mean, a large one the maximum.
+    """
+
+    def __init__(self, width: int, sharpness: float = 4.0) -> None:
+        super().__init__()
+        self.values, self.sharpness = nn.Linear(width, width), sharpness
+
+    def forward(self, features: Features) -> Tensor:
+        """Return `(B, C)`; padding does not enter it."""
+        values = (self.sharpness * self.values(features.tokens)).masked_fill(~features.mask[..., None], -torch.inf)
+        count = features.mask.sum(dim=1, keepdim=True).to(values)
+        return (torch.logsumexp(values, dim=1) - count.log()) / self.sharpness
+
+
+def _pooled(features: Features, pool: LSEPool | None) -> Tensor:
+    if pool is None:
+        return features.pooled
+    pooled: Tensor = pool(features)
+    return pooled
 
 
 def _projection(kind: Projection, width: int, dim: int) -> nn.Module:

@@ -3,14 +3,67 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from datamodules.batches import ReportBatch
 from medvl.distributed import gather_with_grad
+from medvl.entities import EntityCodes, entity_scores
 
 GAMMA = 0.85  # weight of diseases in the score of MedTrim (arXiv 2504.15929), to which its thresholds belong
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of this rank's studies beside their embeddings, row by row.
+
+    Attributes:
+        labels: Findings that are present, `(n, K)`; no column where the data set has no labels.
+        groups: `(n,)`, the same for studies of one patient.
+        entities: Their entities, where the data names them.
+        triplets: `(T, 3)` rows of anchor, positive and negative, where the data mines them.
+    """
+
+    labels: Tensor
+    groups: Tensor
+    entities: EntityCodes | None = None
+    triplets: Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: ReportBatch, kept: Tensor) -> Known:
+        """Return what a batch tells of the studies that `kept`, bool `(B,)`, names."""
+        entities = None if batch.entities is None else batch.entities[kept]
+        triplets = None if batch.triplets is None else kept_triplets(batch.triplets, kept)
+        return cls(findings(batch)[kept], patients(batch)[kept], entities, triplets)
+
+    def nobody(self) -> Known:
+        """Return the same of no study: what a rank brings that has run out of batches."""
+        entities = None if self.entities is None else self.entities[torch.zeros_like(self.groups, dtype=torch.bool)]
+        return Known(self.labels[:0], self.groups[:0], entities, None if self.triplets is None else self.triplets[:0])
+
+    def extras(self) -> dict[str, Tensor]:
+        """Return what a loss takes beside embeddings (see `medvl.losses.base.Extras`); every rank must call it.
+
+        Scores are those of entities where there are any, or else the overlap of labels.
+        """
+        found = {"groups": self.groups}
+        if self.labels.shape[1]:
+            found["labels"] = self.labels
+        if self.entities is not None:
+            found["scores"] = entity_scores(self.entities, self.entities.gathered())
+        elif self.labels.shape[1]:
+            found["scores"] = label_scores(self.labels)
+        if self.triplets is not None:
+            found["triplets"] = self.triplets
+        return found
+
+
+def kept_triplets(triplets: Tensor, kept: Tensor) -> Tensor:
+    """Return triplets `(T, 3)` of rows of which bool `(B,)` says which stay: those that stay whole, numbered anew."""
+    whole = kept[triplets].all(dim=1)
+    return (kept.long().cumsum(0) - 1)[triplets[whole]]
 
 
 def findings(batch: ReportBatch) -> Tensor:

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from datamodules.batches import ReportBatch
+from medvl.distributed import gather_objects, mean_over_ranks
 from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.errors import ConfigError, nearest
 from medvl.losses import AlignmentLoss, InfoNCE
 from medvl.optim import parameter_groups, scheduled
 from medvl.schedule import Schedule
 from tasks.alignment.evaluation import Evaluation
-from tasks.alignment.model import AlignmentModel, Embeddings, Projection
-from tasks.alignment.studies import finding_names, findings, label_scores, patients
+from tasks.alignment.model import AlignmentModel, Embeddings, Pooling, Projection
+from tasks.alignment.predictions import PredictionWriter, StudyResult, results_of
+from tasks.alignment.studies import Known, finding_names
 
 
 class AlignmentTask(LightningModule):
     """Aligns images with their reports.
 
-    A study without an image or without a text is left out of loss and metrics.
+    A study without an image or without a text is left out of loss and metrics. `val/loss` is the mean over batches of
+    `val`, weighted by their studies; a loss of mined triplets has none, for only training batches bring them.
 
     Args:
         image_encoder: Any image encoder.
         text_encoder: Any text encoder.
-        loss: Any of `medvl.losses`. One that needs labels or scores gets those of the data set: findings that are
-            present, and their overlap across all ranks.
+        loss: Any of `medvl.losses`. One that needs labels, scores or triplets gets those of the data: findings that are
+            present; how alike studies are across all ranks, by entities or else labels; what was mined.
         dim: Width of the shared space.
-        projection: From each encoder's pooled vector to it: `linear` or `mlp`.
+        projection: From each pooled vector to it: `linear` or `mlp`.
+        image_pooling: From an image's tokens to one vector: as the `encoder` does it, or `lse`, a smooth maximum,
+            which encoders that start from nothing need.
+        text_pooling: The same of a text.
         optimizer: Called with parameter groups.
         schedule: Learning rate over the run.
         lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{text_encoder: 0.1}`.
@@ -51,18 +57,21 @@ class AlignmentTask(LightningModule):
         loss: AlignmentLoss | None = None,
         dim: int = 512,
         projection: Projection = "linear",
+        image_pooling: Pooling = "encoder",
+        text_pooling: Pooling = "encoder",
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
         lr_scale: dict[str, float] | None = None,
         freeze: list[str] | None = None,
     ) -> None:
         super().__init__()
-        self.model = AlignmentModel(image_encoder, text_encoder, dim, projection)
+        self.model = AlignmentModel(image_encoder, text_encoder, dim, projection, image_pooling, text_pooling)
         self.loss = loss or InfoNCE()
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
         self.frozen = tuple(freeze or ())
         self._freeze()
         self.val_evaluation, self.test_evaluation = Evaluation(at=(1, 5, 10)), Evaluation()
+        self._validated: list[tuple[Embeddings, Known]] = []
 
     def _freeze(self) -> None:
         named = dict(self.model.named_parameters())
@@ -96,11 +105,10 @@ class AlignmentTask(LightningModule):
 
     def losses(self, embeddings: Embeddings, batch: ReportBatch) -> dict[str, Tensor]:
         """Return `loss` and its parts, of the studies that have an image and a text."""
-        both = batch.has_image & batch.has_text
-        labels, extras = findings(batch)[both], {"groups": patients(batch)[both]}
-        if labels.shape[1]:
-            extras |= {"labels": labels, "scores": label_scores(labels)}
-        found: dict[str, Tensor] = self.loss(embeddings.image[both], embeddings.text[both], **extras)
+        return self._compare(*_pairs(embeddings, batch))
+
+    def _compare(self, pairs: Embeddings, known: Known) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self.loss(pairs.image, pairs.text, **known.extras())
         return found
 
     def training_step(self, batch: ReportBatch, batch_idx: int) -> Tensor:
@@ -112,19 +120,57 @@ class AlignmentTask(LightningModule):
 
     def validation_step(self, batch: ReportBatch, batch_idx: int) -> None:
         """Add the batch to the validation metrics."""
-        self.val_evaluation.update(self(batch), batch)
+        embeddings = self(batch)
+        self.val_evaluation.update(embeddings, batch)
+        self._validated.append(_pairs(embeddings, batch))
 
-    def test_step(self, batch: ReportBatch, batch_idx: int) -> None:
-        """Add the batch to the test metrics."""
-        self.test_evaluation.update(self(batch), batch)
+    def test_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
+        self, batch: ReportBatch, batch_idx: int
+    ) -> list[StudyResult]:
+        """Add the batch to the test metrics and return its embeddings."""
+        embeddings = self(batch)
+        self.test_evaluation.update(embeddings, batch)
+        return results_of(embeddings, batch)
+
+    def predict_step(self, batch: ReportBatch, batch_idx: int) -> list[StudyResult]:
+        """Return the embeddings of the batch."""
+        return results_of(self(batch), batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted validation left."""
+        self._validated.clear()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics."""
+        """Log the validation loss and metrics."""
+        loss = self._validation_loss()
+        if loss is not None:
+            self.log("val/loss", loss, sync_dist=True)  # the same on every rank already
         self._log_metrics("val", self.val_evaluation)
+
+    def _validation_loss(self) -> Tensor | None:
+        """Return the mean loss of the batches seen, on every rank, or None where the data lacks what it needs.
+
+        Only here, for ranks may have seen different numbers of batches, and a loss looks across ranks.
+        """
+        first = self._validated[0][1]
+        if not self.loss.needs <= first.extras().keys():
+            return None
+        total = weight = torch.zeros((), dtype=torch.float64)
+        for place in range(max(gather_objects([len(self._validated)]))):
+            none = Embeddings(*(rows[:0] for rows in self._validated[0][0])), first.nobody()
+            pairs, known = self._validated[place] if place < len(self._validated) else none
+            count = mean_over_ranks(pairs.image.new_tensor(float(len(pairs.image)))).double().cpu()
+            total = total + count * mean_over_ranks(self._compare(pairs, known)["loss"]).double().cpu()
+            weight = weight + count
+        return (total / weight).float().to(self.device)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
         self._log_metrics("test", self.test_evaluation)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Write embeddings and neighbours into the run folder."""
+        return [PredictionWriter()]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser, of the model and of what the loss learns, and a schedule in fractions of the run."""
@@ -136,3 +182,9 @@ class AlignmentTask(LightningModule):
         # The same on every rank, for the metrics have been reduced; Lightning warns of each that is not synchronised.
         self.log_dict(values, sync_dist=True)
         self.log("recall", values[f"{stage}/mean_recall"], prog_bar=True, logger=False, sync_dist=True)
+
+
+def _pairs(embeddings: Embeddings, batch: ReportBatch) -> tuple[Embeddings, Known]:
+    """Return the studies that have an image and a text, and what is known of them."""
+    both = batch.has_image & batch.has_text
+    return Embeddings(embeddings.image[both], embeddings.text[both]), Known.of(batch, both)
