@@ -12,7 +12,7 @@ POINT = 0.5  # mm to either side of an interval without length, so that it has s
 
 
 @dataclass(frozen=True)
-class DepthAxis:
+class DepthGrid:
     """The depth positions of a batch of volumes.
 
     Attributes:
@@ -24,7 +24,7 @@ class DepthAxis:
     valid: Tensor
 
     @classmethod
-    def of(cls, first_mm: Tensor, spacing_mm: Tensor, slices: Tensor, positions: int, stride: int) -> DepthAxis:
+    def of(cls, first_mm: Tensor, spacing_mm: Tensor, slices: Tensor, positions: int, stride: int) -> DepthGrid:
         """Lay positions of `stride` slices over volumes that are padded at their end.
 
         Args:
@@ -48,12 +48,12 @@ class DepthAxis:
         """`(B, D)`, mm."""
         return (self.edges[:, 1:] + self.edges[:, :-1]) / 2
 
-    def of_volumes(self, index: Tensor) -> DepthAxis:
+    def of_volumes(self, index: Tensor) -> DepthGrid:
         """Return the axes of some volumes, one may be there several times."""
-        return DepthAxis(self.edges[index], self.valid[index])
+        return DepthGrid(self.edges[index], self.valid[index])
 
 
-def interval_mass(axis: DepthAxis, intervals: Sequence[Tensor]) -> Tensor:
+def interval_mass(axis: DepthGrid, intervals: Sequence[Tensor]) -> Tensor:
     """Return how much of each row's weight lies on each valid position, `(B, D)`; rows sum to at most 1.
 
     What lies outside the volume, or on its padding, is lost; a row with nothing inside is all zeros.
@@ -78,7 +78,7 @@ def interval_mass(axis: DepthAxis, intervals: Sequence[Tensor]) -> Tensor:
     return mass / whole.clamp_min(torch.finfo(mass.dtype).tiny)[:, None]
 
 
-def blurred(axis: DepthAxis, mass: Tensor, sigma_mm: float) -> Tensor:
+def blurred(axis: DepthGrid, mass: Tensor, sigma_mm: float) -> Tensor:
     """Blur masses `(B, D)` along the patient and let each row that has any sum to 1.
 
     What a position gives away stays on valid positions: the Gaussian of each is normalised over these alone, so a
@@ -98,7 +98,7 @@ def blurred(axis: DepthAxis, mass: Tensor, sigma_mm: float) -> Tensor:
     return torch.where(total > 0, mass / total.clamp_min(torch.finfo(mass.dtype).tiny), torch.zeros_like(mass))
 
 
-def quantile(axis: DepthAxis, probability: Tensor, share: float) -> Tensor:
+def quantile(axis: DepthGrid, probability: Tensor, share: float) -> Tensor:
     """Return the depth in mm below which `share` of the probability lies, `(B,)`; within a position it is uniform.
 
     Of all depths the median has the least expected distance, which is why it is the answer where mm are counted.
@@ -116,7 +116,7 @@ def quantile(axis: DepthAxis, probability: Tensor, share: float) -> Tensor:
     return (low + part * (high - low)).squeeze(1)
 
 
-def extents(axis: DepthAxis, probability: Tensor, level: float = 0.5) -> list[list[tuple[float, float]]]:
+def extents(axis: DepthGrid, probability: Tensor, level: float = 0.5) -> list[list[tuple[float, float]]]:
     """Return, for each row, the stretches in mm where the probability is at least `level` of its peak, best first."""
     found = []
     for edges, row in zip(axis.edges.tolist(), probability, strict=True):

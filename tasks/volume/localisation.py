@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medvl.distributed import mean_over_ranks, world_size
-from tasks.volume.depth import DepthAxis, blurred, extents, interval_mass, quantile
+from tasks.volume.depth import DepthGrid, blurred, extents, interval_mass, quantile
 
 Pooling = Literal["mean", "smooth_max"]
 
@@ -27,7 +27,7 @@ class Depths:
     """
 
     logits: Tensor
-    axis: DepthAxis
+    axis: DepthGrid
 
     @property
     def present(self) -> Tensor:
@@ -77,7 +77,7 @@ class Localiser(nn.Module):
         self.temperature, self.pooling, self.sharpness = temperature, pooling, sharpness
         self.absent = nn.Parameter(torch.zeros(()))
 
-    def forward(self, tokens: Tensor, mask: Tensor, snippets: Tensor, index: Tensor, axis: DepthAxis) -> Depths:
+    def forward(self, tokens: Tensor, mask: Tensor, snippets: Tensor, index: Tensor, axis: DepthGrid) -> Depths:
         """Compare.
 
         Args:
@@ -125,7 +125,7 @@ class LocalisationLoss(nn.Module):
             raise ValueError(f"sigma_mm must be finite and >= 0, got {sigma_mm}")
         self.sigma_mm = sigma_mm
 
-    def target(self, axis: DepthAxis, intervals: Sequence[Tensor]) -> Tensor:
+    def target(self, axis: DepthGrid, intervals: Sequence[Tensor]) -> Tensor:
         """Return `(S, D + 1)`, rows of sum 1; "not in this scan" for a snippet with no interval inside the scan."""
         where = blurred(axis, interval_mass(axis, intervals), self.sigma_mm)
         return torch.cat([where, 1 - where.sum(dim=1, keepdim=True).round()], dim=1)

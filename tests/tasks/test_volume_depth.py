@@ -8,12 +8,12 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from tasks.volume.depth import DepthAxis, blurred, extents, interval_mass, quantile
+from tasks.volume.depth import DepthGrid, blurred, extents, interval_mass, quantile
 
 
-def axis(positions: int = 10, valid: int | None = None, start: float = -100.0, step: float = 12.0) -> DepthAxis:
+def axis(positions: int = 10, valid: int | None = None, start: float = -100.0, step: float = 12.0) -> DepthGrid:
     edges = start + step * torch.arange(positions + 1, dtype=torch.float64)[None]
-    return DepthAxis(edges, torch.arange(positions)[None] < (positions if valid is None else valid))
+    return DepthGrid(edges, torch.arange(positions)[None] < (positions if valid is None else valid))
 
 
 def rows(*intervals: tuple[float, float, float]) -> list[Tensor]:
@@ -21,14 +21,14 @@ def rows(*intervals: tuple[float, float, float]) -> list[Tensor]:
 
 
 def test_positions_lie_where_the_slices_do() -> None:
-    found = DepthAxis.of(torch.tensor([10.0, 0.0]), torch.tensor([2.0, 3.0]), torch.tensor([7, 8]), 2, 4)
+    found = DepthGrid.of(torch.tensor([10.0, 0.0]), torch.tensor([2.0, 3.0]), torch.tensor([7, 8]), 2, 4)
     assert found.edges.tolist() == [[9, 17, 25], [-1.5, 10.5, 22.5]]
     assert found.centres[0].tolist() == [13, 21]
     assert found.valid.tolist() == [[True, True], [True, True]]
-    padded = DepthAxis.of(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([4]), 3, 4)
+    padded = DepthGrid.of(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([4]), 3, 4)
     assert padded.valid.tolist() == [[True, False, False]]
     with pytest.raises(ValueError, match="do not cover 9 slices"):
-        DepthAxis.of(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([9]), 2, 4)
+        DepthGrid.of(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([9]), 2, 4)
 
 
 def test_mass_lies_where_intervals_overlap() -> None:
@@ -42,7 +42,7 @@ def test_mass_lies_where_intervals_overlap() -> None:
 def test_what_lies_outside_is_lost() -> None:
     mass = interval_mass(axis(valid=5), [*rows((-46, -34, 1.0)), *rows((200, 210, 1.0)), torch.zeros(0, 3)][0:1])
     assert mass.sum().item() == pytest.approx(0.5)  # the sixth position is padding
-    both = DepthAxis(axis().edges.expand(2, -1), axis().valid.expand(2, -1))
+    both = DepthGrid(axis().edges.expand(2, -1), axis().valid.expand(2, -1))
     nothing = interval_mass(both, [*rows((200, 210, 1.0)), torch.zeros(0, 3)])
     assert nothing.abs().sum() == 0
     assert blurred(both, nothing, 12.0).abs().sum() == 0
@@ -64,7 +64,7 @@ def test_the_blur_is_a_gaussian_that_keeps_its_mass_at_the_ends() -> None:
 def test_the_median_has_the_least_expected_distance() -> None:
     rng = np.random.default_rng(0)
     probability = torch.from_numpy(rng.dirichlet(np.full(10, 0.5), size=6))
-    several = DepthAxis(axis().edges.expand(6, -1), axis().valid.expand(6, -1))
+    several = DepthGrid(axis().edges.expand(6, -1), axis().valid.expand(6, -1))
     median = quantile(several, probability, 0.5).numpy()
     places = rng.uniform(size=40_000)
     for row in range(6):

@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medvl.errors import ConfigError
-from tasks.volume.depth import DepthAxis
+from tasks.volume.depth import DepthGrid
 from tasks.volume.localisation import Depths, LocalisationLoss, Localiser, read
 from tasks.volume.prompts import PromptDiseaseLoss, Prompts, margins
 
 B, D, N, C, S = 3, 5, 4, 8, 7
 
 
-def axis() -> DepthAxis:
+def axis() -> DepthGrid:
     edges = 10.0 * torch.arange(D + 1, dtype=torch.float64).expand(B, -1)
-    return DepthAxis(edges, torch.arange(D)[None] < torch.tensor([[5], [3], [4]]))
+    return DepthGrid(edges, torch.arange(D)[None] < torch.tensor([[5], [3], [4]]))
 
 
 def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
