@@ -16,7 +16,6 @@ ALLOWED = (
     "medvl.losses",
     "medvl.metrics",
     "medvl.schedule",
-    "medvl.starting",
     "tasks",
     "datamodules",
     "ontology",
@@ -62,5 +61,5 @@ def import_families() -> None:
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if info.name != "datamodules.twins":
                 import_module(info.name)
-    for name in ("medvl.averaging", "medvl.cli.composed", "medvl.encoders", "medvl.losses", "medvl.starting"):
+    for name in ("medvl.averaging", "medvl.cli.composed", "medvl.encoders", "medvl.losses"):
         import_module(name)
