@@ -1,0 +1,66 @@
+"""`medvl data convert volumes`: converts, counts, quarantines, and tells mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_toy import Run, medvl
+from ct_files import write_nifti, write_series
+
+from medvl.io.volume_store import VolumeStore
+
+__all__ = ["medvl"]
+AFFINE = np.array([[3.5, 0, 0, -55], [0, 3.0, 0, -42], [0, 0, 2.5, -30], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One volume of each kind, two of them unusable."""
+    monkeypatch.setenv("MEDVL_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "scans"
+    write_nifti(root / "a.nii.gz", AFFINE, (34, 30, 14))
+    write_nifti(root / "mask.nii.gz", AFFINE, (34, 30, 14), np.ones((34, 30, 14), np.uint8))
+    write_series(root / "gapped", [0.0, 2, 4, 8, 10], range(5))
+    write_series(root / "single", [0.0], [1])
+    return root
+
+
+def test_volumes_are_converted_counted_and_quarantined(medvl: Run, root: Path) -> None:
+    status, out, error = medvl(f"data convert volumes {root} --workers 1 --output left_out.jsonl")
+    assert (status, error) == (1, "")
+    assert out.startswith("2 volumes (2 written, 2 failed) in ")
+    assert "1 x gap: 1 of 6 slices are missing" in out
+    assert "one-slice" in out
+    assert "missing rescale" in out
+    assert "left_out.jsonl: 2 volumes to leave out" in out
+    rows = [json.loads(line) for line in Path("left_out.jsonl").read_text().splitlines()]
+    assert [(row["path"], row["code"]) for row in rows] == [("mask.nii.gz", "rescale"), ("single", "one-slice")]
+    assert list(VolumeStore(root)) == ["a.nii.gz", "gapped"]
+    (root / "mask.nii.gz").unlink()
+    (root / "single/0000.dcm").unlink()
+    status, out, _ = medvl(f"data convert volumes {root}")
+    assert status == 0
+    assert out.startswith("2 volumes (2 kept) in ")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("volumes nowhere", "error: no such folder\n  where: nowhere\n"),
+        ("volumes {root} --size 64", "error: --config, --size and --window are for images\n"),
+        ("table {root} --engine ray", "error: --workers, --engine and --output are for volumes\n"),
+        ("volumes {root} --engine dask", "error: no --engine 'dask'\n"),
+    ],
+)
+def test_mistakes_are_told(medvl: Run, root: Path, words: str, expected: str) -> None:
+    status, _, error = medvl(f"data convert {words.format(root=root)}")
+    assert status == 2
+    assert error.startswith(expected)
+
+
+def test_an_empty_folder_holds_no_volume(medvl: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert medvl(f"data convert volumes {tmp_path / 'empty'}")[2].startswith("error: no volume below this folder\n")
