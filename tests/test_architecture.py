@@ -84,7 +84,7 @@ def words_for(config: Path) -> list[str]:
     """Return the command line that parses one config: overlays, encoders and sources go with the quickstart."""
     quickstart = ["fit", "--print_config", "--config", str(ROOT / "configs/quickstart/grounding.yaml")]
     kind = config.relative_to(ROOT / "configs").parts[0]
-    if kind == "trainer":
+    if kind in ("trainer", "zero_shot"):
         return [*quickstart, "--config", str(config)]
     if kind == "sources":
         return [*quickstart, "--data.source", str(config)]

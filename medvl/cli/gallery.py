@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
-from jsonargparse import ActionConfigFile
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser
@@ -218,7 +217,7 @@ def build_data(kept: Mapping[str, Any], words: Sequence[str]) -> ReportData:
     for flag in (word for word in words if word.startswith("--")):
         forget(config, flag[2:].partition("=")[0].split("."), options_of(list(words), flag))
     parser = LightningArgumentParser(exit_on_error=False, prog="medvl")
-    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_argument("--config", action="config")
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     given = ["--config", yaml.safe_dump(config, sort_keys=False), *words]
     try:
