@@ -110,10 +110,15 @@ class Sentence:
     about_image: bool = True
 
 
-def split_report(report: str) -> list[Sentence]:
-    """Return the sentences of a report in order; what has no word of two letters is left out."""
+def split_report(report: str, abbreviations: Iterable[str] = ()) -> list[Sentence]:
+    """Return the sentences of a report in order; what has no word of two letters is left out.
+
+    Args:
+        report: Its text.
+        abbreviations: As of `Splitter`.
+    """
     width = max((len(line.rstrip()) for line in report.split("\n")), default=0)
-    splitter, found = Splitter(), []
+    splitter, found = Splitter(abbreviations), []
     for section in split(report):
         for first, last in _lines(report, section.start, section.end, width):
             for start, stop in splitter(report, first, last):
