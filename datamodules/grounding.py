@@ -8,7 +8,7 @@ from datamodules.augment import GroundingAugment
 from datamodules.batches import GroundingBatch
 from datamodules.intake import OnError
 from datamodules.phrases import Blind, PhraseDataset
-from datamodules.pixels import CacheKind
+from datamodules.pixels import CacheKind, Pixels
 from datamodules.records import PhraseRecord
 from datamodules.shared import SourceData
 from datamodules.sources.base import PhraseSource
@@ -60,20 +60,20 @@ class GroundingData(SourceData[PhraseRecord, GroundingBatch]):
         guard: str | list[str] | None = None,  # with a source among its types the parser would read a table's content
         guard_sources: list[PhraseSource] | None = None,
     ) -> None:
+        pixels = Pixels(source.root, image_size, window, cache, source.folders)
         super().__init__(
             source,
-            image_size=image_size,
+            pixels=pixels,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
-            window=window,
-            cache=cache,
             on_error=on_error,
             max_quarantine=max_quarantine,
             predict_split=predict_split,
             seed=seed,
             guard=[*([guard] if isinstance(guard, str) else guard or ()), *(guard_sources or ())],
         )
+        self.image_size, self._pixels = image_size, pixels
         self.limit, self.augment, self.blind = max_phrases_per_image, augment, blind
 
     def crowded(self, queries: int) -> int:

@@ -11,7 +11,7 @@ from datamodules.loader import BatchSet
 from datamodules.packing import PackedBatchSampler
 from datamodules.pairs import ReportDataset, Several
 from datamodules.phrases import Blind
-from datamodules.pixels import CacheKind
+from datamodules.pixels import CacheKind, Pixels
 from datamodules.records import ReportRecord, Sections
 from datamodules.shared import PredictSplit, SourceData
 from datamodules.sources.base import PhraseSource
@@ -78,20 +78,20 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
         remine_every: int | None = None,
     ) -> None:
         _check_triplets(triplets, entities, remine_every, several)
+        pixels = Pixels(source.root, image_size, window, cache, source.folders)
         super().__init__(
             source,
-            image_size=image_size,
+            pixels=pixels,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
-            window=window,
-            cache=cache,
             on_error=on_error,
             max_quarantine=max_quarantine,
             predict_split=predict_split,
             seed=seed,
             guard=[*([guard] if isinstance(guard, str) else guard or ()), *(guard_sources or ())],
         )
+        self.image_size, self._pixels = image_size, pixels
         self.sections, self.several, self.augment, self.blind = sections, several, augment, blind
         self.triplets, self.entities, self.remine_every = triplets, entities, remine_every
         self._triplets: Triplets | None = None

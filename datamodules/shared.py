@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Generic, Literal
+from collections.abc import Mapping, Sequence
+from typing import Generic, Literal, Protocol
 
 from lightning.pytorch import LightningDataModule
 
@@ -12,13 +12,19 @@ from datamodules.intake import Intake, OnError
 from datamodules.leaks import Guard, refuse_held_out
 from datamodules.loader import Batch, BatchLoader, BatchSet
 from datamodules.packing import PackedBatchSampler, StridedBatchSampler
-from datamodules.pixels import CacheKind, Pixels
 from datamodules.records import SPLITS, AnyRecord
 from datamodules.sources.base import Source
 from medvl.errors import DataError
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 PredictSplit = Literal["train", "val", "test", "all"]
+
+
+class Preparable(Protocol):
+    """Where images or volumes come from."""
+
+    def prepare(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """Make what lies at `paths` ready to be read; return what cannot be read, with the reason."""
 
 
 class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
@@ -34,12 +40,10 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         self,
         source: Source[AnyRecord],
         *,
-        image_size: int,
+        pixels: Preparable,
         batch_size: int,
         eval_batch_size: int | None,
         num_workers: int,
-        window: tuple[float, float],
-        cache: CacheKind,
         on_error: OnError,
         max_quarantine: float,
         predict_split: PredictSplit,
@@ -48,12 +52,12 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
     ) -> None:
         super().__init__()
         self.source: Source[AnyRecord] = source
-        self.image_size, self.num_workers = image_size, num_workers
+        self.num_workers = num_workers
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.predict_split, self.seed = predict_split, seed
         self.root = source.root
         self.intake: Intake[AnyRecord] = Intake(source, on_error, max_quarantine)
-        self._pixels = Pixels(self.root, image_size, window, cache, source.folders)
+        self._prepare = pixels.prepare
         self.guards: list[Guard] = [*source.guards, *guard]
         self._guarded = False
         self._opened: set[str] = set()
@@ -101,7 +105,7 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
             if part not in self._opened:
                 self._opened.add(part)
                 paths = dict.fromkeys(path for record in self.records(part) for path in record.paths)
-                self.intake.drop_images(part, self._pixels.prepare(list(paths)))
+                self.intake.drop_images(part, self._prepare(list(paths)))
         self.intake.need(split)
 
     def train_dataloader(self) -> BatchLoader[Batch]:
