@@ -1,4 +1,4 @@
-"""`medvl data list|twin|check|clean|convert|show`."""
+"""`medvl data list|twin|check|clean|convert|show|reports`."""
 
 from __future__ import annotations
 
@@ -55,13 +55,15 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "clean": add("clean", help="mend weak labels: pairs in, kept pairs and an audit out"),
         "convert": add("convert", help="shrink images, or chunk CT volumes, once, into the cache that training reads"),
         "show": add("show", help="draw images with their phrases and boxes"),
+        "reports": add("reports", help="write the reports for medvl ontology extract"),
     }
     functions = {"list": show_list, "twin": twin, "check": check, "clean": clean, "convert": convert, "show": show}
+    functions["reports"] = reports
     for name, function in functions.items():
         commands[name].set_defaults(run=function)
     cleaning.add_arguments(commands["clean"])
     _twin_arguments(commands["twin"])
-    for name in ("check", "convert", "show"):
+    for name in ("check", "convert", "show", "reports"):
         others = [volumes.FORMAT] if name == "convert" else []
         commands[name].add_argument("format", choices=[*SOURCES, *others], help="see `medvl data list`")
         commands[name].add_argument("root", help="its folder; for `table` the table file")
@@ -77,6 +79,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands["show"].add_argument("--output", type=Path, default=Path("data.png"), help="picture to write")
     commands["show"].add_argument("--only", choices=("train", "val", "test"), help="a single split")
     commands["show"].add_argument("--n", type=int, default=9, help="how many phrases")
+    commands["reports"].add_argument("--output", type=Path, required=True, help="JSON lines to write")
     return parser, commands
 
 
@@ -259,6 +262,13 @@ def show(format: str, root: str, output: Path, only: str | None, n: int, **optio
     grid(panels, legend=any(_shown(record)[1] for record in chosen)).save(output)
     print(output)
     return 0
+
+
+def reports(format: str, root: str, output: Path, **options: Any) -> int:
+    """Write the reports of a data set, a line per study."""
+    from medvl.cli import texts
+
+    return texts.reports(_source(format, root, options), output)
 
 
 def _shown(record: PhraseRecord | ReportRecord) -> tuple[str, tuple[tuple[float, float, float, float], ...]]:

@@ -324,7 +324,7 @@ def naive_halves(given: dict[str, Tensor], term: str, margin: float = 0.3) -> fl
     """Return the mean hinge over the triplets that have what a term compares."""
     rows = {"i": given["image"], "t": given["text"]}
     has = {name: given["halves"][:, k].tolist() for k, name in enumerate("it")}
-    x, y = term
+    x, y = term[0], term[1]
     hinges = [
         max(0.0, cosine(rows[x][a], rows[y][n]) - cosine(rows[x][a], rows[y][p]) + margin)
         for a, p, n in given["triplets"].tolist()
