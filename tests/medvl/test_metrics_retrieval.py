@@ -6,6 +6,7 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from medvl.metrics.zero_shot import (
     prompt_scores,
 )
 from medvl.relevance import no_finding, same_set, score_at_least, share_any
+from ontology.similarity import EntitySets, Profile, Similarity
 
 N, C, K = 37, 6, 3
 
@@ -381,3 +383,31 @@ def test_class_list_says_what_is_wrong() -> None:
         draw_class_list([*ids[:-1], ids[0]], labels)
     with pytest.raises(DataError, match="3 labels for 800"):
         draw_class_list(ids, labels | {"Edema": [0.0] * 3})
+
+
+def test_class_precision_by_entity_scores() -> None:
+    """Relevance `score >= t`: the label of a study is the number of its entity set, 0 for those without a finding."""
+    profiles: list[Profile] = [
+        {},
+        {"edema": (frozenset({"mild"}), frozenset())},
+        {"edema": (frozenset({"severe"}), frozenset())},
+        {"edema": (frozenset({"mild"}), frozenset()), "mass": (frozenset(), frozenset({"left"}))},
+    ]
+    of = torch.arange(24) % 4
+    sets = EntitySets([profiles[i] for i in of.tolist()])
+    scores = Similarity(sets).matrix(np.arange(len(sets)), np.arange(len(sets)))
+    assert sets.sizes[sets.group[0]] == 0  # the set without a disease comes first
+    whole = torch.from_numpy(scores)
+    rule = score_at_least(0.6, lambda a, b: whole[a[:, 0].long()][:, b[:, 0].long()])
+    image, text, _, _ = studies(24)
+    metric = ClassRetrieval((1, 5), rule, chunk=7)
+    metric.update(image, text, torch.from_numpy(sets.of)[:, None])
+    values = metric.compute()
+    names = [sorted(one) for one in (profiles[i] for i in of.tolist())]
+    for normal, key in ((False, ""), (True, "/no_finding")):
+        found = []
+        for i in (i for i in range(24) if (not names[i]) == normal):
+            right = [bool(scores[sets.of[i], sets.of[j]] >= 0.6) for j in range(24)]
+            found.append(naive_precision(image[i], text, right, [False] * 24, 5) or (math.nan, math.nan))
+        assert values[f"i2t/p@5{key}"].item() == pytest.approx(sum(p for p, _ in found) / len(found), abs=1e-6)
+        assert values[f"i2t/chance{key}"].item() == pytest.approx(sum(c for _, c in found) / len(found), abs=1e-6)
