@@ -22,6 +22,8 @@ from medvl.encoders import HFImageEncoder, HFTextEncoder, TimmEncoder, TinyConv,
 from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.geometry import AxisTransform
 from medvl.metrics.grounding import GroundingMetrics
+from tasks.alignment import AlignmentTask
+from tasks.alignment.model import Embeddings
 from tasks.grounding import GroundingTask
 
 SIDE, STEPS, CHECK_EVERY = 64, 400, 20
@@ -92,7 +94,34 @@ class Grounding:
         )
 
 
-TASKS: dict[str, Callable[[ImageEncoder, TextEncoder], Cell]] = {"grounding": Grounding}
+class Alignment:
+    """The alignment task's own model and loss, on pictures and their negatives; the score is the mean R@1."""
+
+    WHICH, KIND = ("a", "is", "seen", "there"), ("bright patch", "something dark")
+
+    def __init__(self, image_encoder: ImageEncoder, text_encoder: TextEncoder) -> None:
+        self.task = AlignmentTask(image_encoder, text_encoder, dim=32)
+        drawn = torch.stack([draw(*patches) for patches in PATCHES])
+        self.images = torch.stack([drawn, 1 - drawn], dim=1)
+        self.texts = [f"{which} {kind}" for which in self.WHICH for kind in self.KIND]
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.task.parameters() if p.requires_grad]
+
+    def loss(self, pictures: Tensor, phrases: Tensor) -> Tensor:
+        return self.task.loss(*self.embed(pictures, phrases))["loss"]
+
+    @torch.no_grad()
+    def score(self, pictures: Tensor, phrases: Tensor) -> float:
+        image, text = self.embed(pictures, phrases)
+        cosines = image @ text.T
+        return sum((ways.argmax(dim=1) == RECORDS).float().mean().item() for ways in (cosines, cosines.T)) / 2
+
+    def embed(self, pictures: Tensor, phrases: Tensor) -> Embeddings:
+        return self.task.model(self.images[pictures].flatten(0, 1), None, [self.texts[i] for i in phrases.tolist()])
+
+
+TASKS: dict[str, Callable[[ImageEncoder, TextEncoder], Cell]] = {"grounding": Grounding, "alignment": Alignment}
 
 
 def draw(bright: list[tuple[int, ...]], dark: list[tuple[int, ...]]) -> Tensor:
