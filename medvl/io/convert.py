@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from medvl.io.atomic import sweep, write_text
 from medvl.io.dicom_series import dicom_files, list_series
 from medvl.io.hounsfield import Rescale
 from medvl.io.nifti import SUFFIXES, read_nifti
+from medvl.io.npz import read_npz
 from medvl.io.volume import Volume, VolumeError
 from medvl.io.volume_store import LAYOUT, VolumeStore, file_hash
 from medvl.io.workers import Engine, cores, run_all
@@ -28,14 +30,16 @@ class VolumeItem:
     """What to convert.
 
     Attributes:
-        path: A NIfTI file or a folder of DICOM slices, relative to the root.
+        path: A NIfTI file, a folder of DICOM slices, or a `.npz`, relative to the root.
         rescale: Slope and intercept that a table declares (`medvl.io.hounsfield` decides whether they apply).
-        affine: What a table says in place of a NIfTI's own: four rows, `(i, j, k, 1)` to RAS mm.
+        affine: Of a `.npz`, or what a table says in place of a NIfTI's own: four rows, `(i, j, k, 1)` to RAS mm.
+        array: The name of the volume's array in a `.npz`.
     """
 
     path: str
     rescale: tuple[float, float] | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
+    array: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,18 +172,20 @@ def _read(source: Path, item: VolumeItem) -> Iterator[tuple[str, Volume | Volume
         return
     declared = [] if item.rescale is None else [Rescale(*item.rescale)]
     affine = None if item.affine is None else np.asarray(item.affine, np.float64)
-    yield item.path, _tried(lambda: read_nifti(source, declared, affine))
+    if item.array and affine is not None:
+        yield item.path, _tried(partial(read_npz, source, item.array, affine, declared))
+    else:
+        yield item.path, _tried(partial(read_nifti, source, declared, affine))
 
 
-def _tried(load: Any) -> Volume | VolumeError:
+def _tried(load: Callable[[], Volume]) -> Volume | VolumeError:
     """Return the volume, or what is wrong with it: one file's damage must not end a long conversion."""
     try:
-        volume: Volume = load()
+        return load()
     except VolumeError as error:
         return error
     except Exception as error:
         return VolumeError("unreadable", f"cannot be read ({type(error).__name__})", where="")
-    return volume
 
 
 def _told(error: VolumeError, source: Path) -> str:
@@ -194,7 +200,7 @@ def _stamp(source: Path, item: VolumeItem) -> tuple[str, int]:
     files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
     states = [path.stat() for path in files]
     seen = [[path.name, state.st_size, state.st_mtime_ns] for path, state in zip(files, states, strict=True)]
-    text = json.dumps([seen, item.rescale, item.affine])
+    text = json.dumps([seen, item.rescale, item.affine, item.array])
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest(), sum(state.st_size for state in states)
 
 

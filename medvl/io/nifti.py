@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvl.io.hounsfield import Rescale, hounsfield
-from medvl.io.sidecar import Sidecar, Slice
-from medvl.io.volume import Affine, Volume, VolumeError, canonical, depth_of, guard_affine, guard_voxels
+from medvl.io.volume import Affine, Volume, VolumeError, canonical, depth_of, guard_affine, guard_voxels, unnumbered
 
 SUFFIXES = (".nii", ".nii.gz")
 _HEADERS: dict[int, Any] = {
@@ -42,9 +41,7 @@ def read_nifti(path: Path, rescale: Sequence[Rescale] = (), affine: Affine | Non
     stored, found, own = _stored(Path(path), affine)
     hu, notes = hounsfield(stored, [*rescale, own], str(path))
     hu, found = canonical(hu, found)
-    depth = depth_of(found, hu.shape)
-    slices = tuple(Slice(depth.z(index), thickness=depth.step) for index in range(depth.count))
-    return Volume(hu, found, Sidecar(slices), notes)
+    return Volume(hu, found, unnumbered(depth_of(found, hu.shape)), notes)
 
 
 def read_labels(path: Path, affine: Affine | None = None) -> tuple[NDArray[Any], Affine]:

@@ -16,7 +16,7 @@ from nibabel import orientations
 from numpy.typing import NDArray
 
 from medvl.errors import DataError
-from medvl.io.sidecar import Sidecar
+from medvl.io.sidecar import Sidecar, Slice
 
 MAX_VOXELS = 1_200_000_000  # 1,024 x 1,024 x 1,100 and more; refused from the header, before anything is unpacked
 SPACINGS = (0.05, 30.0)  # mm between voxels, beyond which the header is wrong
@@ -102,6 +102,11 @@ def depth_of(affine: Affine, shape: tuple[int, ...]) -> DepthAxis:
     count, height, width = shape
     first = affine @ [(width - 1) / 2, (height - 1) / 2, 0, 1]
     return DepthAxis(float(first[2]), float(affine[2, 2]), count)
+
+
+def unnumbered(depth: DepthAxis) -> Sidecar:
+    """Return the sidecar of a volume whose file knows no series and no image numbers."""
+    return Sidecar(tuple(Slice(depth.z(index), thickness=depth.step) for index in range(depth.count)))
 
 
 def canonical(stored: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
