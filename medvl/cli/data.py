@@ -1,4 +1,4 @@
-"""`medvl data list|twin|check|clean|convert|show|reports`."""
+"""`medvl data list|twin|check|clean|convert|show|reports|mine-snippets`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ NOT_OPTIONS = {"twin": TWIN_COMMON, "clean": {"root", "subset", "clean"}}  # par
 
 def run(words: list[str]) -> int:
     """Run one `medvl data` command."""
+    if words[:1] == ["mine-snippets"]:
+        from medvl.cli import snippets
+
+        return snippets.run(words[1:])
     # The formats' own options come from their constructors, which are imported only when one is named.
     parser, commands = build_parser()
     found, _ = parser.parse_known_args(words)
@@ -59,6 +63,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     }
     functions = {"list": show_list, "twin": twin, "check": check, "clean": clean, "convert": convert, "show": show}
     functions["reports"] = reports
+    add("mine-snippets", help="sentences of CT reports with the images that they point to", add_help=False)
     for name, function in functions.items():
         commands[name].set_defaults(run=function)
     cleaning.add_arguments(commands["clean"])

@@ -1,0 +1,1 @@
+"""Image references in CT reports ("series 4, image 38"), and the sentences without them."""

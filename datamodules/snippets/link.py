@@ -1,0 +1,149 @@
+"""References to depths: images by their numbers to weighted intervals in mm of the patient's z."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from datamodules.snippets.references import Reference
+from medvl.errors import DataError
+from medvl.io.sidecar import Sidecar
+
+
+class Depths(Protocol):
+    """The series of one study, by their numbers."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The numbers of its series."""
+
+    def interval_of(self, series: int, first: int, last: int) -> tuple[float, float] | None:
+        """Return the depths in mm that images cover, lower first; None if the series has not both ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Depths from `low` to `high` in mm, and their share of the target."""
+
+    low: float
+    high: float
+    weight: float
+
+
+class StudyDepths:
+    """The depths of a study's sidecars."""
+
+    def __init__(self, sidecars: Iterable[Sidecar]) -> None:
+        self._of: dict[int, Sidecar] = {one.series: one for one in sidecars if one.series is not None}
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The numbers of the study's series."""
+        return list(self._of)
+
+    def interval_of(self, series: int, first: int, last: int) -> tuple[float, float] | None:
+        """Return the depths in mm that images cover, lower first; None without such a series or image."""
+        try:
+            return self._of[series].interval_of(first, last)
+        except (KeyError, DataError):
+            return None
+
+
+def link(references: Iterable[Reference], depths: Depths) -> tuple[list[Interval], Counter[str], list[str]]:
+    """Return the intervals of a snippet, counts of what was linked and what not, and the latter by name.
+
+    References weigh alike, and share their weight among their ranges by the number of images; the weights sum to 1. A
+    reference without a series is that of a study's only series. Planes other than the axial have no depth: they are
+    told apart as `no depth`.
+    """
+    parts: list[tuple[float, float, float]] = []
+    counts: Counter[str] = Counter()
+    problems: list[str] = []
+    for reference in references:
+        series = reference.series
+        if series is None and len(depths.numbers) == 1:
+            series = depths.numbers[0]
+        case = _case(series, reference, depths)
+        found = [] if case or series is None else _parts(series, reference, depths)
+        case = case or ("" if found else "image not in the series")
+        counts[case or "linked"] += 1
+        if case:
+            problems.append(f"{case}: series {series if series is not None else '?'} images {_told(reference)}")
+        parts += found
+    total = sum(weight for _, _, weight in parts)
+    return [Interval(low, high, weight / total) for low, high, weight in parts], counts, problems
+
+
+def read_depths(path: Path, name: str | int) -> StudyDepths | None:
+    """Return the series of a study.
+
+    Args:
+        path: A JSON file with one sidecar or a list of them; a folder of DICOM files; or a folder that holds, for each
+            report, `<id>.json` or a folder `<id>`.
+        name: The report's id.
+
+    Returns:
+        None if a folder of studies has none of this name.
+
+    Raises:
+        DataError: There is no such path, or what stands there is no sidecar and no DICOM series.
+    """
+    if path.is_file():
+        return StudyDepths(_sidecars(path))
+    if not path.is_dir():
+        raise DataError("no such sidecar or folder", where=str(path), hint="expected JSON, or a folder")
+    own = Path(str(name)).name  # an id is no path
+    if (file := path / f"{own}.json").is_file():
+        return StudyDepths(_sidecars(file))
+    if own and (folder := path / own).is_dir():
+        return StudyDepths(_of_dicom(folder))
+    if any(child.is_dir() or child.suffix == ".json" for child in path.iterdir()):
+        return None
+    return StudyDepths(_of_dicom(path))
+
+
+def _sidecars(path: Path) -> list[Sidecar]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [Sidecar.from_dict(one) for one in (found if isinstance(found, list) else [found])]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError("not a sidecar", where=str(path), hint="expected slices, series, uid, frame") from error
+
+
+def _of_dicom(folder: Path) -> list[Sidecar]:
+    from medvl.io.dicom_series import list_series
+
+    return [
+        Sidecar(
+            tuple(sorted((one.as_slice() for one in found.headers), key=lambda one: one.z)), found.number, found.uid
+        )
+        for found in list_series(folder)
+    ]
+
+
+def _case(series: int | None, reference: Reference, depths: Depths) -> str:
+    if reference.plane in ("coronal", "sagittal"):
+        return "no depth"
+    if series is None:
+        return "series unknown"
+    return "" if series in depths.numbers else "no such series"
+
+
+def _parts(series: int, reference: Reference, depths: Depths) -> list[tuple[float, float, float]]:
+    """Return low, high and weight of each range; none if any image is not there."""
+    images = sum(last - first + 1 for first, last in reference.images)
+    found = []
+    for first, last in reference.images:
+        interval = depths.interval_of(series, first, last)
+        if interval is None:
+            return []
+        found.append((*interval, (last - first + 1) / images))
+    return found
+
+
+def _told(reference: Reference) -> str:
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in reference.images)
