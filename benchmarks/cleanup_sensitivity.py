@@ -22,6 +22,7 @@ from datamodules.cleanup.rules import RULES, Cleaned, Cleanup, anatomies, clean
 from datamodules.records import PhraseRecord
 from datamodules.sources import ChestImaGenome
 from datamodules.sources.clean_table import write_pairs
+from medvl.cli.judge import ontology_judge
 from medvl.metrics.bootstrap import patient_bootstrap
 from medvl.outputs import PhrasePrediction
 from medvl.viz.scores import Scores
@@ -58,7 +59,7 @@ def run(
         twin = done.twin("imagenome", *films(studies, seed, size))
         given = ChestImaGenome(twin).load().records
         planted = read_planted(twin, given)
-        rules = {rule: score_rule(clean(given), rule, planted) for rule in PLANTED}
+        rules = {rule: score_rule(cleaned(given), rule, planted) for rule in PLANTED}
         options = [*QUICKSTART, "--data.source", "ChestImaGenome", "--data.source.root", str(twin)]
         options += ["--data.image_size", str(image_size)]
         test = write_pairs(twin.with_name(f"{twin.name}-test.parquet"), truth(given, planted, spare=True))
@@ -77,9 +78,14 @@ def run(
 
 def versions(given: list[PhraseRecord], planted: Mapping[Place, str]) -> dict[str, list[PhraseRecord]]:
     """Return what is trained on, by name."""
-    found = {"all-rules": clean(given).records, "no-cleaning": given}
-    found |= {f"without-{rule}": clean(given, Cleanup(off=frozenset({rule}))).records for rule in PLANTED}
+    found = {"all-rules": cleaned(given).records, "no-cleaning": given}
+    found |= {f"without-{rule}": cleaned(given, rule).records for rule in PLANTED}
     return found | {"truth": truth(given, planted)}
+
+
+def cleaned(given: list[PhraseRecord], *off: str) -> Cleaned:
+    """Clean as the command does, with some rules off."""
+    return clean(given, Cleanup(off=frozenset(off)), ontology_judge())
 
 
 def read_planted(twin: Path, given: Iterable[PhraseRecord]) -> dict[Place, str]:
