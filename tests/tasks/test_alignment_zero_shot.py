@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from datamodules.twins import chexpert, mimic_cxr, rsna
+from datamodules.twins import chexpert, mimic_cxr
 from medvl.cli.main import main
 from medvl.encoders import TinyConv, TinyText
 from medvl.errors import ConfigError
@@ -114,11 +114,10 @@ def test_what_cannot_be_asked_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one step on a twin of MIMIC-CXR, in a folder with twins of CheXpert and RSNA."""
+    """A run of one step on a twin of MIMIC-CXR, in a folder with a twin of CheXpert."""
     here = tmp_path_factory.mktemp("run")
     mimic_cxr.write(here / "mimic", 16, seed=0, size=64, workers=0)
     chexpert.write(here / "chexpert", 16, seed=1, size=64, workers=0, split=False)
-    rsna.write(here / "rsna", 16, seed=1, size=64, workers=0)
     words = f"fit --config {CONFIGS}/quickstart/alignment.yaml --data.source.root mimic --data.image_size 32"
     more = (
         "--data.batch_size 8 --trainer.max_steps 1 --trainer.val_check_interval 1 --trainer.enable_progress_bar false"
@@ -134,7 +133,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("config", "source", "labels"),
     [
         ("chexpert", "CheXpert --data.source.root chexpert --data.source.unpaired true --data.source.split test", 5),
-        ("rsna", "ImageLabels --data.source.source RSNAPneumonia --data.source.source.root rsna", 1),
     ],
 )
 def test_a_run_is_measured_on_data_it_never_saw(
@@ -143,8 +141,6 @@ def test_a_run_is_measured_on_data_it_never_saw(
     monkeypatch.chdir(run.parents[3])
     monkeypatch.setattr("sys.argv", ["medvl"])
     words = f"test --run {run} --config {CONFIGS}/zero_shot/{config}.yaml --trainer.enable_progress_bar false"
-    if config == "rsna":
-        source += " --data.source.source.split test"
     assert main(f"{words} --data.source {source}".split()) == 0, capfd.readouterr().err
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     found = {key: value for row in rows for key, value in row.items() if key.startswith("test/zero_shot/")}
