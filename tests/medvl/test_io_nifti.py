@@ -98,6 +98,12 @@ def patched(path: Path, at: int, kind: str, *values: float) -> None:
     path.write_bytes(gzip.compress(bytes(data), 1))
 
 
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 255
+    path.write_bytes(data)
+
+
 def without_codes(path: Path) -> None:
     patched(path, 252, "2h", 0, 0)
 
@@ -112,6 +118,8 @@ DAMAGES: list[tuple[str, str, Callable[[Path], Any]]] = [
     ("missing", "no such volume", lambda path: path.unlink()),
     ("truncated", "cut off or damaged", lambda path: path.write_bytes(path.read_bytes()[:-2000])),
     ("truncated", "cut off or damaged", lambda path: path.write_bytes(path.read_bytes()[:40])),
+    ("truncated", "cut off or damaged", lambda path: flip(path, -6)),
+    ("truncated", "cut off or damaged", lambda path: flip(path, 3000)),
     ("truncated", "promises 34 x 30 x 9000", lambda path: patched(path, 46, "h", 9000)),
     ("unreadable", "no NIfTI", lambda path: path.write_bytes(gzip.compress(b"hello" * 200))),
     ("unreadable", "no NIfTI", lambda path: path.write_bytes(gzip.compress(b""))),
@@ -142,6 +150,19 @@ def test_each_damage_has_its_name(tmp_path: Path, code: str, message: str, damag
     assert caught.value.code == code
     assert caught.value.where == str(path)
     assert len(str(caught.value).splitlines()) <= 4
+
+
+def test_both_byte_orders_and_what_follows_the_voxels(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii.gz", AFFINE, SHAPE)
+    expected = read_nifti(path).hu
+    image = nibabel.load(path)
+    turned = nibabel.Nifti1Image(np.asarray(image.dataobj), AFFINE, image.header.as_byteswapped(">"))
+    nibabel.save(turned, tmp_path / "big.nii")
+    assert nibabel.load(tmp_path / "big.nii").header.endianness == ">"
+    np.testing.assert_array_equal(read_nifti(tmp_path / "big.nii").hu, expected)
+    assert read_labels(tmp_path / "big.nii")[0].dtype == np.dtype("=i2")
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(1 << 22)))  # never unpacked
+    np.testing.assert_array_equal(read_nifti(path).hu, expected)
 
 
 def test_a_fourth_axis_of_one_is_none(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def slow(root: str, cache: str) -> None:
     from medvl.io import convert
 
     write = convert.write_text
-    convert.write_text = lambda *arguments: (time.sleep(0.3), write(*arguments))[1]  # type: ignore[assignment]
+    convert.write_text = lambda *arguments: (time.sleep(1), write(*arguments))[1]  # type: ignore[assignment]
     convert_volumes(Path(root), find_volumes(Path(root)), Path(cache), 0)
 
 
@@ -160,9 +160,9 @@ def test_a_killed_conversion_goes_on(root: Path, tmp_path: Path) -> None:
     assert 0 < len(whole) < 5
     for name in whole:
         store[name].verify()
-    draft = store.folder / ".x.b2nd.0.tmp"
-    draft.write_bytes(b"half")
-    os.utime(draft, (0, 0))
+    (store.folder / ".x.b2nd.0.tmp").write_bytes(b"half")
+    for draft in store.folder.glob(".*"):
+        os.utime(draft, (0, 0))  # as if killed long ago
     summary = convert_volumes(root, find_volumes(root), tmp_path / "cache")
     assert summary.counts["kept"] >= 1
     assert len(list(store)) == 5
