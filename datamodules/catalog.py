@@ -67,9 +67,15 @@ SOURCES = {
     ),
     "chexpert": SourceInfo(
         "datamodules.sources.chexpert.CheXpert",
-        "CheXpert 1.0: 223,648 chest X-rays with 14 labels; with the reports of CheXpert Plus where its table is there",
+        "CheXpert 1.0: 223,648 chest X-rays with 14 labels; CheXpert Plus: its reports, beside it or alone",
         "Stanford University research use (AIMI)",
         "https://stanfordaimi.azurewebsites.net; medvl data twin chexpert FOLDER",
+    ),
+    "padchest": SourceInfo(
+        "datamodules.sources.padchest.PadChest",
+        "PadChest: 160,861 chest X-rays of 67,625 patients, reports as Spanish word stems, 174 findings as labels",
+        "research use, on request (BIMCV)",
+        "https://bimcv.cipf.es/bimcv-projects/padchest",
     ),
     "openi": SourceInfo(
         "datamodules.sources.openi.OpenI",

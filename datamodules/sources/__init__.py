@@ -9,6 +9,7 @@ from datamodules.sources.joined import JoinedSources
 from datamodules.sources.mimic_cxr import MIMICCXR
 from datamodules.sources.ms_cxr import MSCXR
 from datamodules.sources.openi import OpenI
+from datamodules.sources.padchest import PadChest
 from datamodules.sources.padchest_gr import PadChestGR
 from datamodules.sources.report_table import ReportTable
 from datamodules.sources.reporting import ReportSource
@@ -26,6 +27,7 @@ __all__ = [
     "JoinedSources",
     "Loaded",
     "OpenI",
+    "PadChest",
     "PadChestGR",
     "PhraseSource",
     "PhraseTable",

@@ -69,6 +69,22 @@ def read_table(path: Path) -> Table:
     return table
 
 
+def read_lines(path: Path) -> list[Row]:
+    """Read JSON lines, whatever the suffix.
+
+    Raises:
+        DataError: The file cannot be read, or a line is no object; names it.
+    """
+    try:
+        rows = _jsonl(path).rows
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("the file cannot be read", where=str(path), hint=str(error)[:120]) from None
+    for row in rows:
+        if row.fault:
+            raise DataError(row.fault, where=row.where)
+    return rows
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

@@ -25,6 +25,12 @@ _TEMPORAL = re.compile(
     r"|(?:prior|previous) (?:study|exam\w*|film|radiograph\w*))\b",
     re.IGNORECASE,
 )
+# In Spanish, as whole words and as the stems of PadChest's reports; nothing of it can be taken out.
+_SPANISH = re.compile(
+    r"\b(?:sin (?:\w+ ){0,2}cambi\w*|respect[oa]? (?:al? )?(?:\w+ )?(?:rx|estudi\w*|previ\w*|control\w*)"
+    r"|(?:rx|radiografi\w*|estudi\w*|control\w*) (?:previ|anterior)\w*|previ(?:[oa]s?)?|estabi?l(?:es?)?|empeor\w*)\b",
+    re.IGNORECASE,
+)
 _NOTHING_LEFT = re.compile(
     r"\W*(?:(?:is|are|there|no|the|without|significant|acute|other|otherwise|and|of|in|appearance|findings?|change[sd]?)"
     r"\W*)*",
@@ -33,8 +39,8 @@ _NOTHING_LEFT = re.compile(
 
 
 def is_temporal(text: str) -> bool:
-    """Return whether a text speaks of an earlier study or of change."""
-    return bool(_TEMPORAL.search(text))
+    """Return whether a text speaks of an earlier study or of change, in English or in Spanish."""
+    return bool(_TEMPORAL.search(text) or _SPANISH.search(text))
 
 
 def timeless(text: str, rule: Temporal) -> str:
