@@ -47,7 +47,7 @@ class OneBoxModel(nn.Module):
 
     After TransVG (arXiv 2104.08541) and MedRPG (arXiv 2303.07618, without its contrastive term), which have no score
     and read the box off [REG] alone. Here [REG] points at image tokens first, and the box lies about where it points:
-    from scratch and in a few hundred steps the published head finds nothing, and a peer that finds nothing says nothing.
+    from scratch and in a few hundred steps the published head finds nothing, which would be no comparison.
 
     Args:
         image_encoder: Any 2D encoder of the contract.
