@@ -185,7 +185,7 @@ def _tried(load: Callable[[], Volume]) -> Volume | VolumeError:
     except VolumeError as error:
         return error
     except Exception as error:
-        return VolumeError("unreadable", f"cannot be read ({type(error).__name__})", where="")
+        return VolumeError("unreadable", f"cannot be read ({type(error).__name__})")
 
 
 def _told(error: VolumeError, source: Path) -> str:

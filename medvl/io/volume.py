@@ -34,9 +34,9 @@ class VolumeError(DataError):
         hint: As in `MedvlError`.
     """
 
-    def __init__(self, code: str, what: str, *, where: str, hint: str | None = None) -> None:
+    def __init__(self, code: str, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(what, where=where, hint=hint)
-        self.code = code
+        self.code, self.args = code, (code, what)  # what a data worker's error is made from again
 
 
 @dataclass(frozen=True, slots=True)

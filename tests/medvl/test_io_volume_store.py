@@ -204,6 +204,12 @@ def test_ray_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.command == "pip install 'medvl[ray]'"
 
 
+def test_errors_travel_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(VolumeError("gap", "too wide", where="a/b", hint="mend it")))  # noqa: S301
+    assert (error.code, str(error)) == ("gap", "too wide\n  where: a/b\n  hint:  mend it")
+    assert isinstance(error, DataError)
+
+
 def test_the_record_is_plain_json(root: Path, tmp_path: Path) -> None:
     convert_volumes(root, [VolumeItem("b/single")], tmp_path / "cache")
     store = VolumeStore(root, tmp_path / "cache")
@@ -213,4 +219,3 @@ def test_the_record_is_plain_json(root: Path, tmp_path: Path) -> None:
     assert "anary" not in path.read_text()
     path.write_text("{")
     assert store.record("b/single") is None
-    assert isinstance(VolumeError("gap", "x", where="y"), DataError)
