@@ -130,7 +130,7 @@ class VolumeStore:
         ConfigError: The cache would lie inside the data set.
     """
 
-    def __init__(self, root: Path, folder: Path | None = None) -> None:
+    def __init__(self, root: str | Path, folder: Path | None = None) -> None:
         self.root = Path(root)
         key = hashlib.sha256(json.dumps([LAYOUT, str(self.root.resolve())]).encode()).hexdigest()[:16]
         self.folder = outside(self.root, folder) / "volumes" / key
