@@ -9,18 +9,18 @@ from datamodules.snippets.grammar import Naming
 from datamodules.snippets.references import OTHER_STUDIES, Reading
 
 _STEPS = 9  # words taken before a reference at most
-_CLEAN = (
-    (re.compile(r"[(\[{<]\s*[,;:.\s/-]*[)\]}>]"), ""),  # empty brackets
-    (re.compile(r"([(\[{])\s*[,;:]\s*"), r"\1"),
-    (re.compile(r"\s*[,;:]?\s*([)\]}])"), r"\1"),
-    (re.compile(r"\s+"), " "),
+_CLEAN = (  # on text whose blanks are single; every pattern takes a run of signs at once, so that time stays linear
+    (re.compile(r"[(\[{<][,;:./ -]*[)\]}>]"), ""),  # empty brackets
+    (re.compile(r"([(\[{])[,;: ]+"), r"\1"),
+    (re.compile(r"(?<![,;: ])[,;: ]+(?=[)\]}])"), ""),
+    (re.compile(r"(?<! ) +"), " "),
     (re.compile(r" ([,;:.!?])"), r"\1"),
-    (re.compile(r"[,;:](?:\s*[,;:])*\s*([;.])"), r"\1"),
-    (re.compile(r"[,:](?:\s*[,:])+"), ","),
-    (re.compile(r"\s+[-\u2013\u2014]\s*(?=[.,;]|$)"), ""),
-    (re.compile(r"\.\s*\.(?=\s|$)"), "."),
+    (re.compile(r"(?<![,;: ])[,;:](?: ?[,;:])+"), lambda run: ";" if run[0].endswith(";") else ","),
+    (re.compile(r"[,;:] ?([.])"), r"\1"),
+    (re.compile(r" [-\u2013\u2014] ?(?=[.,;]|$)"), ""),
+    (re.compile(r"(?<!\.)\. ?\.(?= |$)"), "."),
 )
-_EDGE = re.compile(r"^[\s,;:.!?)\-\u2013\u2014]+(?!\s)|^[\s,;:.!?)]+|[\s,;:\-\u2013\u2014]+$")
+_FIRST, _LAST = " ,;:.!?)", " ,;:-\u2013\u2014"
 _BULLET = re.compile(r"^\s*[-*\u2022\u2013]\s")
 
 
@@ -36,11 +36,11 @@ def snippet_of(reading: Reading) -> str:
             if not (parts[-1] and parts[-1][-1].isspace()):
                 parts.append(" " if at + 1 < len(tokens) and not tokens.touches(at + 1) else "")
     parts.append(text[stop:])
-    left = "".join(parts)
+    left = " ".join("".join(parts).split())
     for pattern, instead in _CLEAN:
         left = pattern.sub(instead, left)
-    left = left.strip() if _BULLET.match(text) else _EDGE.sub("", left)
-    left = _EDGE.sub("", left) if not any(c.isalnum() for c in left) else left.strip(" ,;:")
+    left = left.strip(" ,;:") if _BULLET.match(text) else left.lstrip(_FIRST + _LAST).rstrip(_LAST)
+    left = left if any(character.isalnum() for character in left) else ""
     return left[:1].upper() + left[1:]
 
 
@@ -53,11 +53,14 @@ class _Removal:
         going = [naming for naming in reading.namings if self._goes(naming)]
         for naming in going:
             self._mark(naming.first, naming.stop)
+        self._between(going)
         for naming in going:
             first = self._before(naming)
             stop = self._behind(naming, first)
             self._brackets(first, stop)
         self._between(going)
+        for naming in going:
+            self._last_and(naming)
 
     def _goes(self, naming: Naming) -> bool:
         if naming.images or naming.refused in OTHER_STUDIES:
@@ -72,34 +75,38 @@ class _Removal:
         token = self.tokens[at]
         return token.kind == "word" and any(self.words.has(token.text, kind) for kind in kinds)
 
-    def _leads(self, at: int, inside: bool) -> bool:
+    def _leads(self, at: int) -> bool:
         """Tell whether a word only leads to the reference behind it."""
         token = self.tokens[at]
         if token.kind != "word":
             return False
         if self.words.group(token.text, "planes") or self.words.label(token.text) in {"image", "images"}:
             return not self.words.has(token.text, "prior")
-        return self._kind(at, "lead", "article", "ibid", "between") or (self._kind(at, "carriers") and self._planed(at))
+        if self._kind(at, "article") and self._kind(at + 1, "link", "point_start"):
+            return False  # "der mit Pfeil auf Bild 38 markierte Herd"
+        if self.words.label(token.text) == "series" and self._kind(at - 1, "ibid"):
+            return True
+        plain = self._kind(at, "carriers") and self._planed(at) and not token.text.startswith(("mip", "ct"))
+        return plain or self._kind(at, "lead", "article", "ibid", "between")
 
     def _planed(self, at: int) -> bool:
-        """Tell whether a plane is said before a word such as "reconstruction", and the word says no more."""
-        said = self.words.group(self.tokens[at - 1].text, "planes")
-        return bool(said) and not self.tokens[at].text.startswith(("mip", "ct"))
+        """Tell whether a plane is said right before a word such as "reconstruction"."""
+        return self.words.group(self.tokens[at - 1].text, "planes") != ""
 
     def _before(self, naming: Naming) -> int:
         """Take out the words that lead to a reference; return the index of the first that went."""
         tokens, first = self.tokens, naming.first
-        inside = any(tokens.opens(i) for i in range(max(0, first - 4), first))
         at = first - 1
         for _ in range(_STEPS):
             token = tokens[at]
             if at < 0 or self.gone[at]:
                 break
-            sign = token.kind in {".", ",", ":"} and (self._leads(at - 1, inside) and self._short(at - 1))
-            if sign or self._leads(at, inside):
+            before = at - 1 - (token.kind == "," and tokens[at - 1].kind == ".")
+            sign = token.kind in {".", ",", ":"} and self._leads(before) and self._short(before)
+            if sign or self._leads(at):
                 at -= 1
-            elif self._kind(at, "carriers") and self.words.group(tokens[at - 1].text, "planes"):
-                first = self._plane_apart(at)
+            elif self._planed(carrier := at - (token.kind == ",")) and self._kind(carrier, "carriers"):
+                self.gone[carrier - 1] = 1  # "sagittal MIP": the plane goes, the rest stays
                 break
             else:
                 break
@@ -108,20 +115,18 @@ class _Removal:
         self._mark(first, naming.first)
         return first
 
-    def _plane_apart(self, at: int) -> int:
-        """Take the plane before a word that stays ("sagittal MIP"); return where the leading words begin."""
-        self.gone[at - 1] = 1
-        return at + 1
-
     def _short(self, at: int) -> bool:
         word = self.tokens[at].text
+        if self.words.group(word, "planes") or self.words.label(word) == "series":
+            return True
         return len(word) <= 4 or self._kind(at, "ibid", "carriers") or word in {"instance", "example"}
 
     def _pointing(self, first: int, stop: int) -> int:
         """Take a verb that only points ("is best seen on") with the words that lead to the reference."""
         if first >= stop:
             return first
-        at, core, start = first - 1, False, first
+        core = any(self._kind(i, "point_core") for i in range(first, stop))
+        at, start = first - 1, first
         behind = self._point_after(stop)
         while at >= 0 and first - at <= _STEPS and self._kind(at, "point") and not self.gone[at]:
             core = core or self._kind(at, "point_core")
@@ -147,7 +152,7 @@ class _Removal:
         elif self.words.group(tokens[at].text, "planes") and tokens[at + 1].kind in {"close", ",", ";", ".", ""}:
             at += 1
         opening = all(self.gone[i] or tokens[i].kind not in {"word", "int", "dec"} for i in range(first))
-        if opening and self._kind(at, "show"):
+        if opening and naming.images and self._kind(at, "show"):
             at += 1
         elif (after := self._point_after(at)) and (opening or tokens[after].kind in {"", ".", ",", ";", ":", "close"}):
             at = after
@@ -161,13 +166,14 @@ class _Removal:
         """Take brackets that hold nothing any more."""
         tokens = self.tokens
         for _ in range(3):
-            while first > 0 and tokens[first - 1].kind in {",", ";", "/", "dash"} and tokens.opens(first - 2):
+            while first > 0 and self._joins(first - 1) and tokens.opens(first - 2):
                 first -= 1
             if not (tokens.opens(first - 1) and tokens.partner[first - 1] >= stop):
                 return
             close = tokens.partner[first - 1]
             if close - stop > _STEPS or any(
-                not self.gone[i] and tokens[i].kind in {"word", "int", "dec"} for i in range(stop, close)
+                not self.gone[i] and tokens[i].kind in {"word", "int", "dec"} and not self._joins(i)
+                for i in range(stop, close)
             ):
                 return
             self._mark(first - 1, close + 1)
@@ -179,8 +185,6 @@ class _Removal:
             inner = range(left.stop, right.first)
             if len(inner) <= _STEPS and all(self.gone[i] or self._joins(i) for i in inner):
                 self._mark(left.stop, right.first)
-        for naming in going:
-            self._last_and(naming)
 
     def _last_and(self, naming: Naming) -> None:
         """Nothing yet is joined by an "and" before brackets that are gone."""
