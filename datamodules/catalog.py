@@ -89,4 +89,16 @@ SOURCES = {
         "yours",
         "any table with an image and a report per row",
     ),
+    "ct-rate": SourceInfo(
+        "datamodules.sources.ct_rate.CTRATE",
+        "CT-RATE: 25,692 chest CTs (50,188 volumes) with reports and 18 labels, both editions; snippets by a table",
+        "CC BY-NC-SA 4.0, on request (Hugging Face)",
+        "https://huggingface.co/datasets/ibrahimhamamci/CT-RATE; medvl data twin ct-rate FOLDER",
+    ),
+    "volume-table": SourceInfo(
+        "datamodules.sources.volume_table.VolumeTable",
+        "a table of your own: CSV, Parquet or JSON lines with volume, text, labels, snippets, patient_id, split",
+        "yours",
+        "any table with a NIfTI file or a DICOM folder per row",
+    ),
 }

@@ -8,6 +8,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
+from datamodules.volume_records import Interval as Interval
+from datamodules.volume_records import Snippet as Snippet
+from datamodules.volume_records import VolumeRecord as VolumeRecord
+from datamodules.volume_records import interval_fault, merged, section_text
 from medvl.errors import nearest
 
 Box = tuple[float, float, float, float]
@@ -128,10 +132,7 @@ class ReportRecord:
 
     def text_of(self, sections: Sections) -> str:
         """Return a section; where it is empty the other one, and where both are what stands in their place."""
-        both = (self.findings, self.impression)
-        if sections == "both":
-            return "\n".join(filter(None, both)) or self.other
-        return next(filter(None, both if sections == "findings" else both[::-1]), self.other)
+        return section_text(self.findings, self.impression, self.other, sections)
 
     def without(self, paths: Collection[str]) -> ReportRecord | None:
         """Return the record with the images that are left without those at `paths`; None where that is none."""
@@ -139,7 +140,7 @@ class ReportRecord:
         return self if left == self.images else replace(self, images=left) if left else None
 
 
-AnyRecord = TypeVar("AnyRecord", PhraseRecord, ReportRecord)
+AnyRecord = TypeVar("AnyRecord", PhraseRecord, ReportRecord, VolumeRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,12 +271,74 @@ def sift_reports(
     return records, problems
 
 
-def _report_faults(record: ReportRecord, seen: dict[str, str]) -> Iterable[tuple[str, str]]:
+def _report_faults(record: ReportRecord | VolumeRecord, seen: dict[str, str]) -> Iterable[tuple[str, str]]:
     if not record.study_id or not record.patient_id:
         yield "study-unnamed", "no study or no patient is named"
     elif record.study_id in seen:
         yield "duplicate", f"this study was already read at {seen[record.study_id]}"
     yield from _split_faults(record.split)
+
+
+def sift_volumes(
+    candidates: Iterable[VolumeRecord], unpaired: bool = False
+) -> tuple[list[VolumeRecord], list[Problem]]:
+    """Part usable studies from others: each candidate comes back as a record, or as a problem.
+
+    A snippet that cannot be used is a fatal problem of its own row, and its study goes on without it. Of snippets with
+    the same words about the same volumes, those that repeat the depths are left out with a remark, and others are taken
+    together, for nothing in the words tells them apart. A study without text and snippets is left out with a remark,
+    unless `unpaired`. Two records of one study are a fatal problem.
+    """
+    records: list[VolumeRecord] = []
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for candidate in candidates:
+        found = [Problem(code, candidate.row, message) for code, message in _report_faults(candidate, seen)]
+        if set(candidate.labels.values()) - {-1, 0, 1}:
+            message = "a label is neither 1 (present), 0 (absent) nor -1 (uncertain)"
+            found.append(Problem("label-outside", candidate.row, message))
+        snippets, notes = _sift_snippets(candidate)
+        if not found and not (unpaired or candidate.text.strip() or snippets):
+            message = "this study has no usable text; left out (`unpaired: true` of the source keeps such)"
+            found = [Problem("text-empty", candidate.row, message, fatal=False)]
+        problems += found + notes
+        if not found:
+            seen[candidate.study_id] = candidate.row
+            records.append(candidate if snippets == candidate.snippets else replace(candidate, snippets=snippets))
+    return records, problems
+
+
+def _sift_snippets(record: VolumeRecord) -> tuple[tuple[Snippet, ...], list[Problem]]:
+    """Return the usable snippets of a study, each with its intervals by depth, and what is wrong with the others."""
+    kept: dict[tuple[str, str], Snippet] = {}
+    problems = []
+    for snippet in record.snippets:
+        faults = list(_snippet_faults(record, snippet))
+        problems += [Problem(code, snippet.row, message) for code, message in faults]
+        if faults:
+            continue
+        key, new = (snippet.text, snippet.volume), merged(snippet.intervals)
+        if (first := kept.get(key)) is None:
+            kept[key] = replace(snippet, intervals=new)
+            continue
+        told = f"the same words were already read at {first.row}"
+        if first.present != bool(new):
+            problems.append(Problem("snippet-contradicts", snippet.row, f"{told}, there with other presence"))
+        elif first.intervals == new:
+            problems.append(Problem("duplicate", snippet.row, f"{told}, with the same depths", fatal=False))
+        else:
+            kept[key] = replace(first, intervals=merged(first.intervals + new))
+            message = f"{told}; their depths are taken together"
+            problems.append(Problem("snippet-merged", snippet.row, message, fatal=False))
+    return tuple(kept.values()), problems
+
+
+def _snippet_faults(record: VolumeRecord, snippet: Snippet) -> Iterable[tuple[str, str]]:
+    if not snippet.text.strip():
+        yield "snippet-empty", "the snippet is empty"
+    if snippet.volume and snippet.volume not in record.volumes:
+        yield "snippet-volume", "the snippet is about a volume that its study does not have"
+    yield from filter(None, map(interval_fault, snippet.intervals))
 
 
 def leaks(records: Iterable[AnyRecord]) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from datamodules.sources.base import Loaded, PhraseSource, Source
 from datamodules.sources.chexpert import CheXpert
+from datamodules.sources.ct_rate import CTRATE
 from datamodules.sources.five_by_200 import CheXpert5x200
 from datamodules.sources.image_labels import ImageLabels
 from datamodules.sources.imagenome import ChestImaGenome
@@ -16,8 +17,11 @@ from datamodules.sources.reporting import ReportSource
 from datamodules.sources.rsna import RSNAPneumonia
 from datamodules.sources.table import PhraseTable
 from datamodules.sources.vindr import VinDrCXR
+from datamodules.sources.volume_table import VolumeTable
+from datamodules.sources.volumes import VolumeSource
 
 __all__ = [
+    "CTRATE",
     "MIMICCXR",
     "MSCXR",
     "CheXpert",
@@ -36,4 +40,6 @@ __all__ = [
     "ReportTable",
     "Source",
     "VinDrCXR",
+    "VolumeSource",
+    "VolumeTable",
 ]

@@ -31,10 +31,16 @@ def resolve_inside(root: Path, path: str, follow_links: bool = False) -> Path:
 
 
 class ImageFolder:
-    """The images below one folder: whether they are there, and what identifies their content cheaply."""
+    """The images below one folder: whether they are there, and what identifies their content cheaply.
 
-    def __init__(self, root: Path, follow_links: bool = False) -> None:
-        self.root, self.follow_links = root, follow_links
+    Args:
+        root: The folder.
+        follow_links: Whether symbolic links may leave it.
+        series: Whether a folder counts as an image too: the slices of a DICOM series.
+    """
+
+    def __init__(self, root: Path, follow_links: bool = False, series: bool = False) -> None:
+        self.root, self.follow_links, self.series = root, follow_links, series
         self._faults: dict[str, tuple[str, str] | None] = {}
         self._stamps: dict[str, tuple[int, int]] = {}
 
@@ -51,7 +57,7 @@ class ImageFolder:
             return "path-outside", f"{error.what}: {path}" + (f" ({error.hint})" if error.hint else "")
         except (OSError, ValueError):
             return "image-missing", f"the image is not there: {path}"
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(found.st_mode) and not (self.series and stat.S_ISDIR(found.st_mode)):
             return "image-missing", f"this is no file: {path}"
         if not found.st_size:
             return "image-empty", f"the file is empty: {path}"

@@ -91,7 +91,7 @@ class ReportTable(ReportSource):
                 yield Problem("row-unreadable", row.where, row.fault)
                 continue
             cells = {ours: cell(row.cells.get(theirs)) for ours, theirs in names.items() if ours != "labels"}
-            cells["labels"] = _as_text(row.cells.get(names.get("labels", "")))
+            cells["labels"] = as_text(row.cells.get(names.get("labels", "")))
             studies.setdefault(cells.get("study_id") or row.where, []).append((row, cells))
         for name, rows in studies.items():
             yield from self._study(name, rows)
@@ -111,19 +111,19 @@ class ReportTable(ReportSource):
 
     def _study(self, name: str, rows: list[tuple[Row, dict[str, str]]]) -> Iterator[ReportRecord | Problem]:
         first, where = rows[0][1], rows[0][0].where
-        found = [(_posix(cells.get("image", "")), cells.get("view", "")) for _, cells in rows]
+        found = [(posix(cells.get("image", "")), cells.get("view", "")) for _, cells in rows]
         images, view, notes = self.seen(list(dict.fromkeys(image for image in found if image[0])), where)
         study = first.get("study_id") or (found[0][0] if found[0][0] else name)
         if any(cells.get(key, "") != first.get(key, "") for _, cells in rows for key in ("patient_id", "split")):
             yield Problem("row-conflict", where, "the rows of this study differ in patient or split")
             return
-        labels = _labels(next((cells["labels"] for _, cells in rows if cells["labels"]), ""))
+        labels = labels_of(next((cells["labels"] for _, cells in rows if cells["labels"]), ""))
         if labels is None:
             message = "labels cannot be read; expected names parted by | or ;, or JSON with 1, 0 and -1"
             yield Problem("labels-unreadable", where, message)
             return
         yield from notes
-        text = next(filter(any, (_text(cells) for _, cells in rows)), ReportText())
+        text = next(filter(any, (text_of(cells) for _, cells in rows)), ReportText())
         yield ReportRecord(
             images=images,
             patient_id=first.get("patient_id") or study,
@@ -138,20 +138,23 @@ class ReportTable(ReportSource):
         )
 
 
-def _text(cells: dict[str, str]) -> ReportText:
+def text_of(cells: dict[str, str]) -> ReportText:
+    """Return the sections of a row: its `findings` and `impression`, else what headings part its `text` into."""
     findings, impression = one_line(cells.get("findings", "")), one_line(cells.get("impression", ""))
     return ReportText(findings, impression) if findings or impression else sectioned(cells.get("text", ""))
 
 
-def _posix(path: str) -> str:
+def posix(path: str) -> str:
+    """Return a path of either system with forward slashes."""
     return str(PurePosixPath(path.replace("\\", "/"))) if path else ""
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """Return a cell as text, lists and objects as JSON."""
     return json.dumps(value) if isinstance(value, list | dict) else cell(value)
 
 
-def _labels(text: str) -> dict[str, int] | None:
+def labels_of(text: str) -> dict[str, int] | None:
     """Return the labels of a cell; None where they cannot be read."""
     if not text.startswith(("[", "{")):
         return {name.strip(): 1 for name in re.split(r"[|;]", text) if name.strip()}

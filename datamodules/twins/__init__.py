@@ -10,6 +10,7 @@ TWINS = {
     "chexpert": "datamodules.twins.chexpert.write",
     "imagenome": "datamodules.twins.imagenome.write",
     "table": "datamodules.twins.table.write",
+    "ct-rate": "datamodules.twins.ct_rate.write",
     "ct-slices": "datamodules.twins.ct_slices.write",
 }
 """Writers by name: `write(folder, studies, seed, difficulty=0.5, workers=None, *, size=None, ...)`."""
