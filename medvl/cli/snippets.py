@@ -42,8 +42,8 @@ def run(words: list[str]) -> int:
                 if given.series is not None:
                     line["intervals"] = _linked(given.series, report.id, snippet, row, links, problems)
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    if not counts["reports"]:
-        raise DataError("no report", where=str(given.input), hint='expected lines of {"id", "text"}')
+        if not counts["reports"]:  # inside, so that no empty file is left
+            raise DataError("no report", where=str(given.input), hint='expected lines of {"id", "text"}')
     _tell(given.output, counts, links, problems)
     return 0
 
