@@ -71,8 +71,7 @@ class AlignmentModel(nn.Module):
 class LSEPool(nn.Module):
     """A smooth maximum over tokens of learnt features: `1/r log mean_n exp(r v_n)` (arXiv 1411.6228, equation 6).
 
-    A finding covers a few tokens of an image. The mean of all hides it among what every chest shows, so that encoders
-    that start from nothing do not get away from one vector for all; a maximum passes it on.
+    A finding covers a few tokens of an image; the mean of all dilutes it, a maximum passes it on.
 
     Args:
         width: Channels.

@@ -34,8 +34,7 @@ class AlignmentTask(LightningModule):
             present; how alike studies are across all ranks, by entities or else labels; what was mined.
         dim: Width of the shared space.
         projection: From each pooled vector to it: `linear` or `mlp`.
-        image_pooling: From an image's tokens to one vector: as the `encoder` does it, or `lse`, a smooth maximum,
-            which encoders that start from nothing need.
+        image_pooling: From an image's tokens to one vector: as the `encoder` does it, or `lse`, a smooth maximum.
         text_pooling: The same of a text.
         optimizer: Called with parameter groups.
         schedule: Learning rate over the run.
