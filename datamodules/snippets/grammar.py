@@ -180,6 +180,9 @@ class Grammar:
         if found is None:
             return None
         images, stop = found
+        pair = self._pair(at)
+        if pair is not None:
+            return pair
         label = self.words.label(self.tokens[at].text)
         naming = Naming(None, images, at, stop, weak=self.words.weak(self.tokens[at].text), plural=label == "images")
         where, plane, opened = self._to_series(stop)
@@ -196,6 +199,20 @@ class Grammar:
             return naming
         naming.series, naming.stop, naming.plane, naming.weak = series[0], series[1] + bool(opened), plane, False
         return naming
+
+    def _pair(self, at: int) -> Naming | None:
+        """Read `image 4:72`, whose first number is the series."""
+        start = self.numbers.skip_label(at)
+        series, sign = self.tokens[start], self.tokens[start + 1]
+        if (
+            not series.value
+            or sign.kind != ":"
+            or not self.tokens.touches(start + 1)
+            or not self.tokens.touches(start + 2)
+        ):
+            return None
+        found = self.numbers.listed(start + 2, True)
+        return None if found is None else Naming(series.value, found[0], at, found[1])
 
     def _to_series(self, at: int) -> tuple[int, str, int]:
         """Return where the label of a series may stand behind an image, the plane between, and an open bracket."""

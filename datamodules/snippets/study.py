@@ -65,6 +65,7 @@ class Studies:
         self._stack: list[State] = []
         self._seen = 0  # words of the sentence
         self._headed = ""  # by what another study is the sentence's subject
+        self._titled = ""  # by what, if a colon follows
         self._mentioned = self._carried.mentioned
         self._run()
 
@@ -114,19 +115,21 @@ class Studies:
                 self._state = self._stack.pop()
             elif token.kind == ";" or (token.kind == "," and self._state.soft):
                 self._state = State(self._base)
-            elif token.kind == ":" and self._headed and not self._stack and at > 0 and tokens[at + 1].kind != "int":
-                self._base = self._headed
+            elif token.kind == ":" and self._titled and not self._stack and at > 0 and tokens[at + 1].kind != "int":
+                self._base = self._titled
+                self._state = State(self._base)
             elif tokens.ends_sentence(at):
                 self._end_sentence()
             elif at >= skip:
                 skip = self._word(at)
             self.of[at] = self._state.study
-        if self._headed and tokens[len(tokens) - 1].kind == ":":
-            self._base = self._headed
+        if self._titled and tokens[len(tokens) - 1].kind == ":":
+            self._base = self._titled
 
     def _end_sentence(self) -> None:
         self._base = self._headed or self._base
         self._state, self._stack, self._seen, self._headed = State(self._base), [], 0, ""
+        self._titled = ""
 
     def _word(self, at: int) -> int:
         """Turn the state at a word or number; return the index up to which it was read."""
@@ -135,7 +138,7 @@ class Studies:
             self._seen += 1
             self._spend(at)
         if self._now(at):
-            self._state, self._headed = State(), ""
+            self._state, self._headed, self._titled = State(), "", ""
             if not self._stack:
                 self._base = ""
             return at + 1
@@ -152,13 +155,16 @@ class Studies:
     def _turn(self, at: int, study: str) -> None:
         soft = study == "prior" and self._compared(at)
         head = self._seen <= _HEAD and not self._stack
-        left = _FAR if study == "prior" or (head and self._seen <= 3) else _NEAR
+        led = any(self.words.has(self.tokens[at - 1].text, kind) for kind in ("link", "lead", "article"))
+        left = _FAR if study == "prior" or (head and led and self._seen <= 3) else _NEAR + 2 * head
         if self._state.study == "prior" and study == "modality":
             return
         self._state = State(study, left, soft)
-        self._mentioned = "prior" if study == "prior" else self._mentioned
+        if study == "prior" or (study == "modality" and head and led):
+            self._mentioned = study
         if not soft and head and not self.words.has(self.tokens[at].text, "prior_adverb") and study != "placeless":
-            self._headed = study if study == "prior" or self._seen <= 3 else self._headed
+            self._titled = study if study == "prior" or self._seen <= 3 else self._titled
+            self._headed = study if study == "prior" and led else self._headed  # not "Prior studies are not available."
 
     def _spend(self, at: int) -> None:
         """Count down how far a cue reaches."""
@@ -204,7 +210,8 @@ class Studies:
                 if kind == "modality" and self._hybrid(at):
                     continue
                 return kind, found[kind]
-        if "there" in found and self._mentioned:
+        exists = self.words.has(tokens[at + 1].text, "be")  # "there is"
+        if "there" in found and self._mentioned and not exists:
             return self._mentioned, found["there"]
         if "prior_adverb" in found and self._speaks_of_value(at):
             return "prior", at + 1

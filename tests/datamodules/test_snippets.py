@@ -284,3 +284,17 @@ def test_a_megabyte_is_read() -> None:
     assert len(text) > 900_000
     assert counts["references"] == len(snippets) == 90
     assert time.process_time() - start < 60
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MRI is recommended for the lesion in segment 6 (4/38).",
+        "There is a cyst (4/38).",
+        "Prior cholecystectomy, clips (4/38).",
+        "The previously noted cyst is stable (4/38).",
+    ],
+)
+def test_what_sounds_like_another_study_and_is_none(text: str) -> None:
+    for context in (None, "MRI is recommended.", "Prior studies are not available."):
+        assert found(text, context=context) == [(4, ((38, 38),))]
