@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 T = TypeVar("T")
@@ -47,6 +48,22 @@ def gather_objects(items: list[T]) -> list[T]:
     parts: list[list[T]] = [[] for _ in range(world_size())]
     dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average the gradients of all that is trained over the ranks, in place, as DDP does; one that is missing is 0."""
+    if not is_distributed():
+        return
+    grads = []
+    for parameter in parameters:
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
+            grads.append(parameter.grad)
+    works = [dist.all_reduce(grad, async_op=True) for grad in grads]
+    for work, grad in zip(works, grads, strict=True):
+        if work is not None:
+            work.wait()
+        grad /= world_size()
 
 
 class Gathered(NamedTuple):

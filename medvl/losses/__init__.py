@@ -2,8 +2,18 @@
 
 from medvl.losses.base import AlignmentLoss
 from medvl.losses.contrastive import InfoNCE, SoftInfoNCE, SupCon
+from medvl.losses.grad_cache import GradCache
 from medvl.losses.medtrim import MedTrimLoss
 from medvl.losses.mining import BatchMiner
 from medvl.losses.sigmoid import SigmoidLoss
 
-__all__ = ["AlignmentLoss", "BatchMiner", "InfoNCE", "MedTrimLoss", "SigmoidLoss", "SoftInfoNCE", "SupCon"]
+__all__ = [
+    "AlignmentLoss",
+    "BatchMiner",
+    "GradCache",
+    "InfoNCE",
+    "MedTrimLoss",
+    "SigmoidLoss",
+    "SoftInfoNCE",
+    "SupCon",
+]

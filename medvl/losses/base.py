@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from medvl.distributed import gather_with_grad, mean_over_ranks, world_size
+from medvl.distributed import gather_with_grad, is_distributed, mean_over_ranks, world_size
 from medvl.errors import ConfigError
 
 _EPS = 1e-6  # a norm below it is not divided by: the gradient of an embedding of zeros stays small
@@ -61,7 +61,12 @@ class Pairs:
     @classmethod
     def gather(cls, image: Tensor, text: Tensor) -> Pairs:
         """Normalise, and gather both in one go."""
-        own = torch.stack([unit(image), unit(text)], dim=1)
+        image, text = unit(image), unit(text)
+        if not is_distributed():  # spares a copy of both
+            kind = torch.result_type(image, text)
+            image, text = image.to(kind), text.to(kind)
+            return cls(image, text, image, text, 0)
+        own = torch.stack([image, text], dim=1)
         everyone, start = gather_with_grad(own)
         return cls(own[:, 0], own[:, 1], everyone[:, 0], everyone[:, 1], start)
 
