@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.records import PhraseRecord, ReportRecord
+from datamodules.volume_records import Snippet, VolumeRecord
 from medvl.entities import EntityCodes
 from medvl.geometry import AxisTransform
 
@@ -98,6 +99,61 @@ class ReportBatch:
     def to(self, device: torch.device) -> ReportBatch:
         """Return the batch with its tensors on `device`."""
         return ReportBatch(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+
+
+@dataclass
+class VolumeBatch:
+    """CT studies: a volume, a report, labels, and snippets with the depths that they speak of.
+
+    Attributes:
+        volumes: Float `(B, 1, D, H, W)` in [0, 1], towards head, front and right, padded at their ends.
+        valid: Bool `(B, D, H, W)`, False on padding.
+        first_mm: Float `(B,)`, depth of the middle of the first slice, mm along the patient towards the head.
+        step_mm: Float `(B,)`, mm from slice to slice.
+        slices: Long `(B,)`, slices that are no padding.
+        texts: `B` reports; '' where a study has none.
+        labels: Float `(B, K)`: 1 present, 0 absent, -1 uncertain, NaN where the source says nothing.
+        label_names: `K` names of the labels, the same in every batch.
+        snippets: `S` pieces of text.
+        snippet_index: Long `(S,)`, ascending: which volume each speaks of.
+        intervals: `S` tensors `(n, 3)`: start and end in mm, weight; n = 0 where the scan does not show it.
+        paths: `B` volumes, relative to the source's root.
+        records: `B` records, as loaded.
+        targets: `S` snippets, as loaded; their words are not those of `snippets` under a blind control.
+    """
+
+    volumes: Tensor
+    valid: Tensor
+    first_mm: Tensor
+    step_mm: Tensor
+    slices: Tensor
+    texts: list[str]
+    labels: Tensor
+    label_names: tuple[str, ...]
+    snippets: list[str]
+    snippet_index: Tensor
+    intervals: list[Tensor]
+    paths: list[str]
+    records: list[VolumeRecord]
+    targets: list[Snippet]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def has_text(self) -> Tensor:
+        """Bool `(B,)`: which studies have a report."""
+        return torch.tensor([bool(text.strip()) for text in self.texts], dtype=torch.bool, device=self.valid.device)
+
+    @property
+    def extent_mm(self) -> Tensor:
+        """`(B, 2)`, mm along the patient from the lower edge of the first slice to the upper edge of the last."""
+        low = self.first_mm - self.step_mm / 2
+        return torch.stack([low, low + self.step_mm * self.slices], dim=1)
+
+    def to(self, device: torch.device) -> VolumeBatch:
+        """Return the batch with its tensors on `device`."""
+        return VolumeBatch(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -87,29 +87,28 @@ def margins(volumes: Tensor, positive: Tensor, negative: Tensor, scale: Tensor |
 class PromptDiseaseLoss(nn.Module):
     """Binary cross-entropy of prompt margins (RadFinder, arXiv 2603.02026).
 
-    Labels of -1 and NaN are ignored, class by class. Positives weigh as many times more as negatives are more frequent,
-    counted over all labels seen so far in training, up to a cap.
+    Labels of -1 and NaN are ignored, class by class.
 
     Args:
-        classes: `K`.
-        weight_cap: The highest weight of a positive; 20 in RadFinder.
+        weight_cap: Positives weigh as many times more as negatives are more frequent, but no more than this.
     """
 
-    counts: Tensor
+    positive_weight: Tensor
 
-    def __init__(self, classes: int, weight_cap: float = 20.0) -> None:
+    def __init__(self, weight_cap: float = 20.0) -> None:
         super().__init__()
         if weight_cap < 1:
             raise ValueError(f"weight_cap must be at least 1, got {weight_cap}")
         self.weight_cap = weight_cap
-        self.register_buffer("counts", torch.zeros(2, classes, dtype=torch.float64))  # negatives, positives
+        # Follows from the training labels, so it is counted anew and not kept.
+        self.register_buffer("positive_weight", torch.ones(()), persistent=False)
 
-    @property
-    def positive_weight(self) -> Tensor:
-        """`(K,)`; 1 for a class that has not been seen with both answers."""
-        negatives, positives = self.counts
+    def balance(self, labels: Tensor) -> None:
+        """Weigh by the labels of all training studies `(n, K)`; a class without both answers weighs 1."""
+        negatives, positives = (labels == 0).sum(dim=0).float(), (labels == 1).sum(dim=0).float()
         ratio = (negatives / positives.clamp_min(1)).clamp(max=self.weight_cap)
-        return torch.where((negatives > 0) & (positives > 0), ratio, torch.ones_like(ratio))
+        both = (negatives > 0) & (positives > 0)
+        self.positive_weight = torch.where(both, ratio, torch.ones_like(ratio)).to(self.positive_weight)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over all known labels of all ranks, scaled so that DDP's average is that of one process.
@@ -118,12 +117,9 @@ class PromptDiseaseLoss(nn.Module):
             logits: `(B, K)` of this rank.
             labels: `(B, K)`: 1 present, 0 absent, -1 or NaN not known.
         """
-        present, absent = labels == 1, labels == 0
-        known = present | absent
-        seen = mean_over_ranks(torch.stack([absent.sum(dim=0), present.sum(dim=0)]).to(self.counts))
-        if self.training:
-            self.counts += seen * world_size()
-        each = F.binary_cross_entropy_with_logits(
-            logits, present.to(logits), reduction="none", pos_weight=self.positive_weight.to(logits)
-        )
-        return (each * known).sum() / seen.sum().clamp_min(1 / world_size()).to(logits)
+        present = labels == 1
+        known = present | (labels == 0)
+        weight = self.positive_weight.expand(logits.shape[1]).to(logits)
+        each = F.binary_cross_entropy_with_logits(logits, present.to(logits), reduction="none", pos_weight=weight)
+        count = mean_over_ranks(known.sum().to(logits)) if self.training else known.sum().to(logits)
+        return (each * known).sum() / count.clamp_min(1 / world_size())

@@ -1,0 +1,156 @@
+"""From volume records to batches: one volume of each study is read and put beside its report, labels and snippets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.batches import VolumeBatch
+from datamodules.loader import BatchSet
+from datamodules.packing import Chunk, Draw
+from datamodules.phrases import Blind
+from datamodules.records import Sections, VolumeRecord
+from datamodules.volume_records import Snippet
+from datamodules.voxels import Scan, Voxels
+
+Several = Literal["draw", "first", "each"]
+
+
+@dataclass(frozen=True)
+class ScanAugment:
+    """Changes of the grey values of training volumes; nothing is mirrored, for words name sides and levels.
+
+    Args:
+        noise: Standard deviation of noise, in units of the window.
+        shift: Largest shift of all values, likewise.
+        scale: Largest relative change of contrast.
+    """
+
+    noise: float = 0.02
+    shift: float = 0.03
+    scale: float = 0.1
+
+    def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return another image in [0, 1]."""
+        factor, shift = 1 + self.scale * rng.uniform(-1, 1), self.shift * rng.uniform(-1, 1)
+        noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32)) * self.noise
+        return ((image - 0.5) * factor + 0.5 + shift + noise).clamp_(0, 1)
+
+
+class ScanDataset(BatchSet[VolumeBatch]):
+    """Builds the batch of a `Draw` of studies.
+
+    Args:
+        records: The studies.
+        voxels: Volumes by path.
+        label_names: The labels, in the order of the batch's columns.
+        sections: Which text of a report is read.
+        several: Which of a study's volumes: `draw` one by (seed, epoch, study), the `first`, or a row for `each`.
+        most_snippets: At most so many of a study's snippets, drawn by (seed, epoch, study); None takes all.
+        seed: Seed of what is drawn and of augmentation, together with the epoch.
+        augment: Augmentation, in training.
+        blind: `image` blanks the voxels; `text` deals a study's snippets out anew among their depths, and reports among
+            studies.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VolumeRecord],
+        voxels: Voxels,
+        *,
+        label_names: Sequence[str] = (),
+        sections: Sections = "both",
+        several: Several = "draw",
+        most_snippets: int | None = None,
+        seed: int = 0,
+        augment: ScanAugment | None = None,
+        blind: Blind = "none",
+    ) -> None:
+        self.records, self.voxels, self.label_names = list(records), voxels, tuple(label_names)
+        self.sections, self.several, self.most_snippets = sections, several, most_snippets
+        self.seed, self.augment, self.blind = seed, augment, blind
+        counts = [len(record.volumes) if several == "each" else 1 for record in self.records]
+        self._pairs = [(study, volume) for study, count in enumerate(counts) for volume in range(count)]
+        self.pairs_of_image: list[Chunk] = [[pair] for pair in range(len(self._pairs))]
+        self._dealt: tuple[int, list[int]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, draw: Draw) -> VolumeBatch:
+        rows = [self._row(draw.epoch, *self._pairs[pair]) for chunk in draw.chunks for pair in chunk]
+        records = [row.record for row in rows]
+        images, valid = padded([row.scan.image for row in rows])
+        snippets = [snippet for row in rows for snippet in row.snippets]
+        labels = [[record.labels.get(name, math.nan) for name in self.label_names] for record in records]
+        return VolumeBatch(
+            volumes=images,
+            valid=valid,
+            first_mm=torch.tensor([row.scan.depth.first for row in rows]),
+            step_mm=torch.tensor([row.scan.depth.step for row in rows]),
+            slices=torch.tensor([row.scan.depth.count for row in rows]),
+            texts=[row.text for row in rows],
+            labels=torch.tensor(labels).reshape(len(records), len(self.label_names)),
+            label_names=self.label_names,
+            snippets=[text for row in rows for text in row.said],
+            snippet_index=torch.tensor([i for i, row in enumerate(rows) for _ in row.snippets], dtype=torch.long),
+            intervals=[torch.tensor(one.intervals, dtype=torch.float32).reshape(-1, 3) for one in snippets],
+            paths=[row.path for row in rows],
+            records=records,
+            targets=snippets,
+        )
+
+    def _row(self, epoch: int, study: int, volume: int) -> _Row:
+        record, rng = self.records[study], np.random.default_rng([self.seed, epoch, study])
+        if self.several == "draw":
+            volume = int(rng.integers(len(record.volumes)))
+        path = record.volumes[volume]
+        scan = self.voxels(path)
+        image = torch.zeros_like(scan.image) if self.blind == "image" else scan.image
+        if self.augment is not None and self.blind != "image":
+            image = self.augment(image, rng)
+        snippets = list(record.snippets_of(path))
+        if self.most_snippets is not None and len(snippets) > self.most_snippets:
+            snippets = [snippets[i] for i in sorted(rng.permutation(len(snippets))[: self.most_snippets].tolist())]
+        said = [snippet.text for snippet in snippets]
+        if self.blind == "text":
+            said = [said[i] for i in rng.permutation(len(said)).tolist()]
+        return _Row(record, path, Scan(image, scan.depth), self._text(epoch, study), snippets, said)
+
+    def _text(self, epoch: int, study: int) -> str:
+        if self.blind == "text":
+            if self._dealt[0] != epoch:
+                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.records))
+                self._dealt = (epoch, order.tolist())
+            study = self._dealt[1][study]
+        return self.records[study].text_of(self.sections)
+
+
+@dataclass(frozen=True)
+class _Row:
+    record: VolumeRecord
+    path: str
+    scan: Scan
+    text: str
+    snippets: list[Snippet]
+    said: list[str]
+
+
+def padded(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return volumes `(1, D, H, W)` as one batch, padded at their ends, and where they are in it, `(B, D, H, W)`."""
+    size = [max(sides) for sides in zip_longest(*(image.shape[1:] for image in images))]
+
+    def grown(image: Tensor) -> Tensor:
+        room = [more for want, have in zip(size[::-1], image.shape[:0:-1], strict=True) for more in (0, want - have)]
+        return F.pad(image, room)
+
+    valid = [grown(torch.ones(image.shape, dtype=torch.bool))[0] for image in images]
+    return torch.stack([grown(image) for image in images]), torch.stack(valid)

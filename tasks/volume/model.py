@@ -1,0 +1,109 @@
+"""Volumes, reports and snippets in one space; and the depths of a volume in another. Pure torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from medvl.encoders.base import Features, ImageEncoder, TextEncoder
+from medvl.errors import ConfigError
+from tasks.volume.depth import DepthGrid
+from tasks.volume.localisation import Depths, Localiser
+
+
+class MapHead(nn.Module):
+    """Pools tokens by attention of one learnt query (the MAP head of SigLIP, arXiv 2303.15343).
+
+    A mean over thousands of tokens hides a finding that a few of them show.
+
+    Args:
+        width: Channels.
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int = 4) -> None:
+        super().__init__()
+        self.query = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Map `(B, N, C)` and their mask `(B, N)`, True on content, to `(B, C)`."""
+        query = self.query.expand(len(tokens), -1, -1)
+        found = self.attention(query, tokens, tokens, key_padding_mask=~mask, need_weights=False)[0][:, 0]
+        pooled: Tensor = found + self.mlp(self.norm(found))
+        return pooled
+
+
+class VolumeModel(nn.Module):
+    """Two towers, with a branch from the tokens of the image tower to depths (after RadFinder, arXiv 2603.02026).
+
+    Args:
+        image_encoder: Any 3D encoder of the contract.
+        text_encoder: Any text encoder of the contract; it reads reports, prompts and snippets.
+        dim: Width of both spaces.
+        localiser: Compares snippets with depths.
+
+    Raises:
+        ConfigError: The encoder is not for volumes, or does not say how many slices a token covers.
+    """
+
+    def __init__(
+        self, image_encoder: ImageEncoder, text_encoder: TextEncoder, dim: int = 512, localiser: Localiser | None = None
+    ) -> None:
+        super().__init__()
+        stride = getattr(image_encoder, "stride", None)
+        if image_encoder.ndim != 3 or stride is None:
+            hint = "expected a 3D one, for example configs/encoders/tiny_3d.yaml"
+            raise ConfigError(
+                f"{type(image_encoder).__name__} encodes no volumes", where="model.image_encoder", hint=hint
+            )
+        self.image_encoder, self.text_encoder, self.depth_stride = image_encoder, text_encoder, int(stride[0])
+        width, words = image_encoder.width, text_encoder.width
+        self.pool = MapHead(width)
+        self.image_proj, self.text_proj = _projection(width, dim), _projection(words, dim)
+        self.depth_proj, self.snippet_proj = _projection(width, dim), _projection(words, dim)
+        self.localiser = localiser or Localiser()
+
+    def read_volumes(self, volumes: Tensor, valid: Tensor | None) -> Features:
+        """Return the tokens of `(B, 1, D, H, W)` volumes in [0, 1]; `valid` `(B, D, H, W)` is False on padding."""
+        features: Features = self.image_encoder(volumes, valid)
+        return features
+
+    def embed_volumes(self, features: Features) -> Tensor:
+        """Return a unit vector of each volume, `(B, C)`."""
+        return normalize(self.image_proj(self.pool(features.tokens, features.mask)), dim=-1)
+
+    def embed_texts(self, texts: list[str]) -> Tensor:
+        """Return a unit vector of each report or prompt, `(B, C)`."""
+        return normalize(self.text_proj(self.text_encoder(texts).pooled), dim=-1)
+
+    def embed_snippets(self, snippets: list[str]) -> Tensor:
+        """Return a vector of each snippet, `(S, C)`; of none too, with the graph that other ranks have."""
+        found: Tensor = self.snippet_proj(self.text_encoder(snippets or [""]).pooled)
+        return found[: len(snippets)]
+
+    def grid(self, features: Features, first_mm: Tensor, step_mm: Tensor, slices: Tensor) -> DepthGrid:
+        """Lay the depth positions of some features over their volumes."""
+        return DepthGrid.of(first_mm, step_mm, slices, self._sides(features)[0], self.depth_stride)
+
+    def locate(self, features: Features, grid: DepthGrid, snippets: Tensor, index: Tensor) -> Depths:
+        """Compare snippets `(S, C)` with the depths of the volumes that `index` `(S,)` names."""
+        depth, height, width = self._sides(features)
+        tokens, mask = self.depth_proj(features.tokens), features.mask.view(-1, depth, height * width)
+        tokens = tokens.view(-1, depth, height * width, tokens.shape[-1])
+        depths: Depths = self.localiser(tokens, mask, snippets, index, grid)
+        return depths
+
+    @staticmethod
+    def _sides(features: Features) -> tuple[int, int, int]:
+        if features.grid is None or len(features.grid) != 3:
+            raise ValueError(f"volumes need a 3D token grid, got {features.grid}")
+        depth, height, width = features.grid
+        return depth, height, width
+
+
+def _projection(width: int, dim: int) -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))

@@ -1,0 +1,227 @@
+"""The volume task: contrastive, disease and depth losses, metrics and the optimiser around the model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from datamodules.batches import VolumeBatch
+from medvl.encoders.base import ImageEncoder, TextEncoder
+from medvl.freezing import freeze as freeze_parts
+from medvl.freezing import rest
+from medvl.losses import AlignmentLoss, SigmoidLoss
+from medvl.optim import parameter_groups, scheduled
+from medvl.schedule import Schedule
+from tasks.volume.evaluation import Evaluation
+from tasks.volume.localisation import Answer, Depths, LocalisationLoss, Localiser, read
+from tasks.volume.model import VolumeModel
+from tasks.volume.predictions import DepthWriter, SnippetResult
+from tasks.volume.prompts import NEGATIVE, POSITIVE, PromptDiseaseLoss, Prompts, margins
+
+
+class VolumeOutput(NamedTuple):
+    """What the model says of a batch.
+
+    Attributes:
+        volumes: Unit vectors `(B, C)`.
+        reports: Unit vectors `(B, C)`.
+        depths: Of the `S` snippets.
+        diseases: Margins of the prompts `(B, K)`; None without classes.
+    """
+
+    volumes: Tensor
+    reports: Tensor
+    depths: Depths
+    diseases: Tensor | None
+
+
+class VolumeTask(LightningModule):
+    """Aligns CT volumes with reports, supervises diseases by prompts, and finds the depths of snippets.
+
+    Args:
+        image_encoder: Any 3D image encoder.
+        text_encoder: Any text encoder.
+        dim: Width of the shared spaces.
+        loss: Any of `medvl.losses` that needs no labels; its temperature also scales the prompts' margins.
+        localiser: Compares snippets with depths.
+        localisation: Loss of the depths.
+        disease_weight: Weight of the prompts' loss; 0 leaves it out. RadFinder's is 0.5.
+        localisation_weight: Weight of the depths' loss; 0 leaves it out.
+        contrastive_weight: Weight of `loss`; 0 leaves it out.
+        weight_cap: The most that a positive label weighs.
+        positive: Templates of prompts that affirm a class, `{}` being its name.
+        negative: Templates that deny it.
+        class_words: What a class is called in a sentence, where its label in lower case will not do.
+        confidence: Share of the probability that the interval around an answer holds.
+        optimizer: Called with parameter groups.
+        schedule: Learning rate over the run.
+        lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{text_encoder: 0.1}`.
+        freeze: Parts of the model that are not trained and stay in evaluation mode, by prefix: `[image_encoder]`.
+    """
+
+    task_name = "volume"
+    monitor = ("val/always/mae", "min")
+    headline = (
+        *("mae", "median", "within_12", "within_24", "abstained", "auroc_absent", "always/mae", "always/median"),
+        *("auc", "f1", "mean_recall", "i2t/r@5", "i2t/chance@5", "t2i/r@5", "t2i/chance@5"),
+    )
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        dim: int = 512,
+        loss: AlignmentLoss | None = None,
+        localiser: Localiser | None = None,
+        localisation: LocalisationLoss | None = None,
+        disease_weight: float = 0.5,
+        localisation_weight: float = 1.0,
+        contrastive_weight: float = 1.0,
+        weight_cap: float = 20.0,
+        positive: list[str] | None = None,
+        negative: list[str] | None = None,
+        class_words: dict[str, str] | None = None,
+        confidence: float = 0.8,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        schedule: Schedule | None = None,
+        lr_scale: dict[str, float] | None = None,
+        freeze: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = VolumeModel(image_encoder, text_encoder, dim, localiser)
+        self.loss, self.localisation = loss or SigmoidLoss(), localisation or LocalisationLoss()
+        self.diseases = PromptDiseaseLoss(weight_cap)
+        self.weights = {"contrastive": contrastive_weight, "disease": disease_weight, "depth": localisation_weight}
+        self.templates = tuple(positive or POSITIVE), tuple(negative or NEGATIVE)
+        self.class_words, self.confidence = class_words or {}, confidence
+        self.prompts = Prompts((), (), ())
+        self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
+        self.frozen = tuple(freeze or ())
+        freeze_parts(self.model, self.frozen)
+        self.val_evaluation, self.test_evaluation = Evaluation(), Evaluation()
+
+    def train(self, mode: bool = True) -> VolumeTask:
+        """Set training mode, except of frozen parts."""
+        super().train(mode)
+        rest(self.model, self.frozen)
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Take the classes and their balance from the data."""
+        data = getattr(self.trainer, "datamodule", None)
+        names = tuple(getattr(data, "label_names", ()))
+        self.prompts = Prompts.of(names, *self.templates, words=self.class_words)
+        if data is not None and names and stage == "fit":
+            self.diseases.balance(data.label_table("train"))
+        self.val_evaluation, self.test_evaluation = (Evaluation(names).to(self.device) for _ in range(2))
+
+    def forward(self, batch: VolumeBatch) -> VolumeOutput:
+        """Embed the studies of a batch and locate its snippets."""
+        features = self.model.read_volumes(batch.volumes, batch.valid)
+        volumes, grid = (
+            self.model.embed_volumes(features),
+            self.model.grid(features, batch.first_mm, batch.step_mm, batch.slices),
+        )
+        snippets = self.model.embed_snippets(batch.snippets)
+        depths = self.model.locate(features, grid, snippets, batch.snippet_index)
+        diseases = None
+        if self.prompts.names and self.weights["disease"]:
+            diseases = margins(volumes, *self._prompts(), self._scale())
+        return VolumeOutput(volumes, self.model.embed_texts(batch.texts), depths, diseases)
+
+    def losses(self, output: VolumeOutput, batch: VolumeBatch) -> dict[str, Tensor]:
+        """Return `loss` and its parts."""
+        told, parts = batch.has_text, {}
+        if self.weights["contrastive"]:
+            parts["contrastive"] = self.loss(output.volumes[told], output.reports[told])["loss"]
+        if self.weights["depth"]:
+            parts["depth"] = self.localisation(output.depths, batch.intervals)
+        if output.diseases is not None:
+            parts["disease"] = self.diseases(output.diseases, batch.labels)
+        total = sum((self.weights[name] * value for name, value in parts.items()), output.volumes.sum() * 0.0)
+        return {"loss": total, **parts}
+
+    def shared_step(self, batch: VolumeBatch, stage: str) -> tuple[VolumeOutput, Tensor]:
+        """Return the output and the loss, logged under `stage`."""
+        output = self(batch)
+        losses = self.losses(output, batch)
+        logged = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
+        train = stage == "train"
+        self.log_dict(logged, batch_size=len(batch), on_step=train, on_epoch=not train, sync_dist=not train)
+        if train:
+            self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        return output, losses["loss"]
+
+    def training_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
+        """Return the loss."""
+        return self.shared_step(batch, "train")[1]
+
+    def validation_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
+        self, batch: VolumeBatch, batch_idx: int
+    ) -> list[SnippetResult]:
+        """Add the batch to the validation metrics."""
+        return self._evaluate(batch, "val", self.val_evaluation)
+
+    def test_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
+        self, batch: VolumeBatch, batch_idx: int
+    ) -> list[SnippetResult]:
+        """Add the batch to the test metrics and return what the model said."""
+        return self._evaluate(batch, "test", self.test_evaluation)
+
+    def predict_step(self, batch: VolumeBatch, batch_idx: int) -> list[SnippetResult]:
+        """Return what the model says of the batch's snippets."""
+        return SnippetResult.of(batch, self._answers(self(batch)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_metrics("val", self.val_evaluation)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_metrics("test", self.test_evaluation)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Write predictions of test and predict into the run folder."""
+        return [DepthWriter()]
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build the optimiser, of the model and of what the loss learns, and a schedule in fractions of the run."""
+        groups = parameter_groups(self.model, self.lr_scale) + parameter_groups(self.loss, {})
+        return scheduled(groups, self.optimizer, self.schedule, int(self.trainer.estimated_stepping_batches))
+
+    def _evaluate(self, batch: VolumeBatch, stage: str, evaluation: Evaluation) -> list[SnippetResult]:
+        output, _ = self.shared_step(batch, stage)
+        answers = self._answers(output)
+        probability = None if output.diseases is None else output.diseases.sigmoid()
+        evaluation.update(batch, output.volumes, output.reports, probability, answers)
+        return SnippetResult.of(batch, answers)
+
+    def _answers(self, output: VolumeOutput) -> list[Answer]:
+        return read(output.depths, self.confidence)
+
+    def _prompts(self) -> tuple[Tensor, Tensor]:
+        """Return embeddings of prompts `(K, C)`: one drawn for each class in training, the mean of all otherwise."""
+        if self.training:
+            positive, negative = self.prompts.drawn()
+            return self.model.embed_texts(positive), self.model.embed_texts(negative)
+        return self._mean(self.prompts.positive), self._mean(self.prompts.negative)
+
+    def _mean(self, groups: tuple[tuple[str, ...], ...]) -> Tensor:
+        every = self.model.embed_texts([text for group in groups for text in group])
+        return torch.stack([normalize(part.mean(dim=0), dim=0) for part in torch.split(every, [*map(len, groups)])])
+
+    def _scale(self) -> Tensor:
+        temperature = getattr(self.loss, "temperature", None)
+        return temperature() if temperature is not None else torch.tensor(10.0, device=self.device)
+
+    def _log_metrics(self, stage: str, evaluation: Evaluation) -> None:
+        values = {f"{stage}/{name}": value.to(self.device).float() for name, value in evaluation.compute().items()}
+        # The same on every rank, for the metrics have been reduced; Lightning warns of each that is not synchronised.
+        self.log_dict(values, sync_dist=True)
+        self.log("mae", values[f"{stage}/always/mae"], prog_bar=True, logger=False, sync_dist=True)

@@ -1,0 +1,117 @@
+"""Volumes as batches: depths survive resampling and padding, snippets stay with their scan, controls hide their part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.scans import ScanAugment, padded
+from datamodules.sources import CTRATE
+from datamodules.twins import ct_rate
+from datamodules.volumes import VolumeData
+from datamodules.voxels import resampled, respaced
+from medvl.errors import ConfigError
+from medvl.io.volume import DepthAxis
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ct") / "twin"
+    ct_rate.write(folder, 12, 3, size=48, workers=0)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDVL_CACHE", str(tmp_path_factory.getbasetemp() / "volume-cache"))
+
+
+def data(twin: Path, **options: object) -> VolumeData:
+    made = VolumeData(CTRATE(twin), spacing=(6.0, 8.0, 8.0), batch_size=4, **options)  # type: ignore[arg-type]
+    made.setup("fit")
+    made.setup("test")
+    return made
+
+
+def test_a_batch_holds_what_the_records_say(twin: Path) -> None:
+    module = data(twin)
+    batch = next(iter(module.test_dataloader()))
+    assert batch.volumes.shape[:2] == (len(batch), 1)
+    assert batch.valid.shape == batch.volumes[:, 0].shape
+    assert batch.volumes.min() >= 0
+    assert batch.volumes.max() <= 1
+    assert (batch.volumes[:, 0][~batch.valid] == 0).all()
+    assert batch.snippet_index.tolist() == sorted(batch.snippet_index.tolist())
+    for i, (record, path) in enumerate(zip(batch.records, batch.paths, strict=True)):
+        own = [text for text, row in zip(batch.snippets, batch.snippet_index.tolist(), strict=True) if row == i]
+        assert own == [snippet.text for snippet in record.snippets_of(path)]
+        assert int(batch.valid[i, :, 0, 0].sum()) == int(batch.slices[i])
+    low, high = batch.extent_mm[batch.snippet_index].unbind(1)
+    for spans, bottom, top in zip(batch.intervals, low.tolist(), high.tolist(), strict=True):
+        assert all(start < top and end > bottom for start, end, _ in spans.tolist())  # the twin names nothing beyond
+
+
+def test_depths_survive_resampling() -> None:
+    depth = DepthAxis(first=-310.0, step=2.5, count=60)
+    image = torch.zeros(60, 20, 20)
+    image[24:30] = 1.0  # -251.25 to -236.25 mm
+    for step in (1.0, 2.5, 4.0, 6.5):
+        axis, found = respaced(depth, step), resampled(image, (2.5, 1.0, 1.0), (step, 2.0, 0.5))
+        assert found.shape == (axis.count, 10, 40)
+        assert axis.first - axis.step / 2 == pytest.approx(-311.25)
+        assert axis.z(axis.count - 0.5) == pytest.approx(-161.25)
+        weight = found.mean(dim=(1, 2)).double()
+        mm = torch.tensor([axis.z(k) for k in range(axis.count)], dtype=torch.float64)
+        assert float((weight * mm).sum() / weight.sum()) == pytest.approx(-243.75, abs=0.6 * step)
+
+
+def test_nothing_is_cropped() -> None:
+    images = [torch.rand(1, 5, 4, 6), torch.rand(1, 3, 7, 2)]
+    batch, valid = padded(images)
+    assert batch.shape == (2, 1, 5, 7, 6)
+    for image, row, mask in zip(images, batch, valid, strict=True):
+        assert torch.equal(row[0][mask].reshape(image.shape[1:]), image[0])
+        assert int(mask.sum()) == image.numel()
+
+
+def test_training_draws_anew_each_epoch_and_repeats_itself(twin: Path) -> None:
+    module = data(twin, most_snippets=2, augment=ScanAugment())
+    loader = module.train_dataloader()
+
+    def epoch(number: int) -> list[tuple[list[str], float]]:
+        loader.sampler.set_epoch(number)
+        return [(batch.snippets, float(batch.volumes.sum())) for batch in loader]
+
+    first = epoch(0)
+    assert first == epoch(0)
+    assert first != epoch(1)
+    assert max(np.bincount(next(iter(loader)).snippet_index.numpy())) <= 2
+
+
+def test_the_controls_hide_the_image_or_the_words(twin: Path) -> None:
+    plain, blank, dealt = (next(iter(data(twin, blind=kind).test_dataloader())) for kind in ("none", "image", "text"))
+    assert float(blank.volumes.abs().sum()) == 0
+    assert blank.snippets == plain.snippets
+    assert torch.equal(dealt.volumes, plain.volumes)
+    assert dealt.snippets != plain.snippets
+    assert sorted(dealt.snippets) == sorted(plain.snippets)
+    assert [torch.equal(a, b) for a, b in zip(dealt.intervals, plain.intervals, strict=True)] == [True] * len(
+        plain.snippets
+    )
+
+
+def test_labels_are_told_apart_from_silence(twin: Path) -> None:
+    module = data(twin)
+    table = module.label_table("train")
+    assert table.shape == (len(module.records("train")), len(module.label_names))
+    assert len(module.label_names) == 18
+    assert set(table.unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("options", [{"spacing": (0.0, 1.0, 1.0)}, {"window": (100.0, -100.0)}])
+def test_impossible_options_are_refused(twin: Path, options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        VolumeData(CTRATE(twin), **options)  # type: ignore[arg-type]
