@@ -35,10 +35,13 @@ class Interval:
 
 
 class StudyDepths:
-    """The depths of a study's sidecars."""
+    """The depths of a study's sidecars; a study's only series is number 0 if it has none."""
 
     def __init__(self, sidecars: Iterable[Sidecar]) -> None:
-        self._of: dict[int, Sidecar] = {one.series: one for one in sidecars if one.series is not None}
+        known = list(sidecars)
+        self._of: dict[int, Sidecar] = {one.series: one for one in known if one.series is not None}
+        if len(known) == 1 and not self._of:
+            self._of = {0: known[0]}
 
     @property
     def numbers(self) -> Sequence[int]:

@@ -211,6 +211,14 @@ def test_references_become_weighted_intervals_in_mm() -> None:
     assert problems == []
 
 
+@pytest.mark.parametrize("number", [7, None])
+def test_without_a_series_it_is_the_only_one(number: int | None) -> None:
+    only = StudyDepths([Sidecar((Slice(1.0, 1, "", 1.0), Slice(2.0, 2, "", 1.0)), number)])
+    intervals, counts, _ = link([Reference(None, ((2, 2),), (0, 1))], only)
+    assert [(one.low, one.high, one.weight) for one in intervals] == [(1.5, 2.5, 1.0)]
+    assert counts == {"linked": 1}
+
+
 @pytest.mark.parametrize(
     ("reference", "case"),
     [
