@@ -16,7 +16,8 @@ class DepthGrid:
     """The depth positions of a batch of volumes.
 
     Attributes:
-        edges: Float `(B, D + 1)`, mm along the patient, ascending towards the head; position i covers edges i to i + 1.
+        edges: Float `(B, D + 1)`, mm along the patient, ascending towards the head; position i covers edges i to i + 1;
+            those of padding are empty.
         valid: Bool `(B, D)`, False where there is padding only.
     """
 
@@ -40,7 +41,8 @@ class DepthGrid:
         if positions * stride < int(slices.max()):
             raise ValueError(f"{positions} positions of {stride} slices do not cover {int(slices.max())} slices")
         starts = torch.arange(positions + 1, device=first_mm.device) * stride
-        edges = (first_mm - spacing_mm / 2)[:, None] + spacing_mm[:, None] * starts
+        reached = torch.minimum(starts[None], slices[:, None])  # the last position may be of fewer slices
+        edges = (first_mm - spacing_mm / 2)[:, None] + spacing_mm[:, None] * reached
         return cls(edges, starts[None, :-1] < slices[:, None])
 
     @property

@@ -1,4 +1,4 @@
-"""Volumes as batches: depths survive resampling and padding, snippets stay with their scan, controls hide their part."""
+"""Volumes as batches: depths survive resampling and padding, snippets stay with their scan, controls hide."""
 
 from __future__ import annotations
 

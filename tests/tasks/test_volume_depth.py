@@ -22,11 +22,12 @@ def rows(*intervals: tuple[float, float, float]) -> list[Tensor]:
 
 def test_positions_lie_where_the_slices_do() -> None:
     found = DepthGrid.of(torch.tensor([10.0, 0.0]), torch.tensor([2.0, 3.0]), torch.tensor([7, 8]), 2, 4)
-    assert found.edges.tolist() == [[9, 17, 25], [-1.5, 10.5, 22.5]]
-    assert found.centres[0].tolist() == [13, 21]
+    assert found.edges.tolist() == [[9, 17, 23], [-1.5, 10.5, 22.5]]
+    assert found.centres[0].tolist() == [13, 20]
     assert found.valid.tolist() == [[True, True], [True, True]]
     padded = DepthGrid.of(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([4]), 3, 4)
     assert padded.valid.tolist() == [[True, False, False]]
+    assert padded.edges.tolist() == [[-0.5, 3.5, 3.5, 3.5]]
     with pytest.raises(ValueError, match="do not cover 9 slices"):
         DepthGrid.of(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([9]), 2, 4)
 
