@@ -58,10 +58,10 @@ class Evaluation(nn.Module):
             self.diseases.update(probability, batch.labels)
         mm = torch.tensor([one.mm for one in answers], device=volumes.device)
         present = torch.tensor([one.present for one in answers], device=volumes.device)
-        # Ranks see different scans, so a number that no other rank gives: the rows come from this one alone.
-        index, extent = batch.snippet_index, batch.extent_mm[batch.snippet_index]
+        index = batch.snippet_index
+        extent, scan = batch.extent_mm[index], self._numbers(batch)[index]
         for metric in (self.depths, self.always):
-            metric.update(mm, present, batch.intervals, extent, self._number(batch)[index])
+            metric.update(mm, present, batch.intervals, extent, scan)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the metrics of all ranks, and start anew."""
@@ -78,8 +78,8 @@ class Evaluation(nn.Module):
         self.scans = 0
         return found
 
-    def _number(self, batch: VolumeBatch) -> Tensor:
-        """Return a number of each volume that no other volume has, on any rank."""
+    def _numbers(self, batch: VolumeBatch) -> Tensor:
+        """Return a number for each volume that no other volume has, on any rank."""
         own = torch.arange(self.scans, self.scans + len(batch), device=batch.volumes.device)
         self.scans += len(batch)
         return own * world_size() + rank()
