@@ -95,6 +95,18 @@ SOURCES = {
         "CC BY-NC-SA 4.0, on request (Hugging Face)",
         "https://huggingface.co/datasets/ibrahimhamamci/CT-RATE; medvl data twin ct-rate FOLDER",
     ),
+    "rex-grounding-ct": SourceInfo(
+        "datamodules.sources.rex_grounding.ReXGroundingCT",
+        "ReXGroundingCT: 8,028 findings of CT-RATE's reports with masks in 3,142 volumes, as depths in mm",
+        "CC BY-NC-SA 4.0, on request (Hugging Face)",
+        "https://huggingface.co/datasets/rajpurkarlab/ReXGroundingCT",
+    ),
+    "rad-chestct": SourceInfo(
+        "datamodules.sources.rad_chestct.RadChestCT",
+        "Rad-ChestCT: 3,630 chest CTs with 84 abnormalities, as the 16 classes shared with CT-RATE; no reports",
+        "CC BY-NC-ND 4.0",
+        "https://zenodo.org/records/6406114",
+    ),
     "volume-table": SourceInfo(
         "datamodules.sources.volume_table.VolumeTable",
         "a table of your own: CSV, Parquet or JSON lines with volume, text, labels, snippets, patient_id, split",

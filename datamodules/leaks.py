@@ -1,7 +1,7 @@
 """Patients whom another dataset tests on must not be trained on: whether a training set holds them.
 
-MS-CXR and Chest ImaGenome are both cut from MIMIC-CXR, with splits of their own: a model that is pre-trained on one
-may have seen the test images of the other.
+MS-CXR and Chest ImaGenome are both cut from MIMIC-CXR, RadGenome-ChestCT and ReXGroundingCT from CT-RATE, with splits
+of their own: a model that is pre-trained on one may have seen the test images of the other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.records import AnyRecord, Problem
+from datamodules.records import AnyRecord, Problem, leaks
 from datamodules.sources.base import Source
 from datamodules.sources.patients import patients_held_out
 from medvl.errors import DataError
@@ -81,3 +81,17 @@ def refuse_held_out(source: Source[AnyRecord], records: Sequence[AnyRecord], gua
                 hint=part.how_to_leave_out(name),
                 command=f"medvl data check {part.name} FOLDER --guard {name} --output FILE, which lists the rows",
             )
+
+
+def audit(sources: Sequence[Source[Any]]) -> dict[tuple[str, str], list[Problem]]:
+    """Return what each of several data sets trains on of the patients whom each, itself too, keeps for val and test.
+
+    Returns:
+        By the names of the one that trains and the one that holds out: a fatal problem per training record.
+    """
+    records = [source.read().records for source in sources]
+    return {
+        (one.name, other.name): held_out_problems(one, own, [other]) if one is not other else leaks(own)
+        for one, own in zip(sources, records, strict=True)
+        for other in sources
+    }

@@ -12,8 +12,10 @@ from datamodules.sources.ms_cxr import MSCXR
 from datamodules.sources.openi import OpenI
 from datamodules.sources.padchest import PadChest
 from datamodules.sources.padchest_gr import PadChestGR
+from datamodules.sources.rad_chestct import RadChestCT
 from datamodules.sources.report_table import ReportTable
 from datamodules.sources.reporting import ReportSource
+from datamodules.sources.rex_grounding import ReXGroundingCT
 from datamodules.sources.rsna import RSNAPneumonia
 from datamodules.sources.table import PhraseTable
 from datamodules.sources.vindr import VinDrCXR
@@ -36,6 +38,8 @@ __all__ = [
     "PhraseSource",
     "PhraseTable",
     "RSNAPneumonia",
+    "RadChestCT",
+    "ReXGroundingCT",
     "ReportSource",
     "ReportTable",
     "Source",

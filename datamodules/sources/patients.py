@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 from datamodules.sources.cells import cell
+from datamodules.sources.ct_rate_tables import patient_of_volume
 from datamodules.sources.rows import read_table
 from datamodules.sources.splits import split_word
 from medvl.errors import DataError
 
 _PREFIXED = re.compile(r"[A-Za-z]+[-_ ]?(?=\d+$)")
 _COLUMNS = ("subject_id", "patient_id", "patientid", "subject", "patient")
+_VOLUMES = ("volumename", "name", "volume")  # of CT-RATE's volumes, in its own tables and in those made of it
 _MIMIC_PATH = re.compile(r"(?:^|/)p(\d+)/s\d+")
 
 
@@ -24,7 +26,8 @@ def patients_held_out(table: str | Path) -> frozenset[str]:
     """Return the patients, as `patient_key`, whom a table keeps from training.
 
     Those count whose `split` is not the training one, and all where there is no such column. Patients stand in a column
-    `subject_id`, `patient_id` or the like, or in paths such as `files/p10/p10000032/s50414267/x.jpg`.
+    `subject_id`, `patient_id` or the like, in paths such as `files/p10/p10000032/s50414267/x.jpg`, or in the names of
+    CT-RATE's volumes, which RadGenome-ChestCT and ReXGroundingCT use as well.
 
     Raises:
         DataError: The table cannot be read, or a row of it names no patient.
@@ -37,12 +40,14 @@ def patients_held_out(table: str | Path) -> frozenset[str]:
     lower = {name.lower(): name for name in reversed(read.columns)}
     column = next((lower[name] for name in _COLUMNS if name in lower), None)
     split, place = lower.get("split"), lower.get("path", "")
+    volume = next((lower[name] for name in _VOLUMES if name in lower), "")
     found = set()
     for row in read.rows:
         if split is not None and split_word(row.cells.get(split)) == "train":
             continue
         in_path = _MIMIC_PATH.search(cell(row.cells.get(place)))
-        key = patient_key(row.cells.get(column)) if column else in_path[1] if in_path else ""
+        named = in_path[1] if in_path else patient_of_volume(row.cells.get(volume))
+        key = patient_key(row.cells.get(column)) if column else named
         if row.fault or not key:
             raise DataError(
                 "this row names no patient, so nobody can be kept apart",

@@ -70,7 +70,7 @@ def sample_torso(rng: np.random.Generator) -> Torso:
     """Draw a patient."""
     size = rng.normal(1.0, 0.05)
     scale = (size * rng.normal(1.0, 0.05), size * rng.normal(1.0, 0.05), size * rng.normal(1.0, 0.04))
-    contrast = 0.0 if rng.random() < 0.35 else float(rng.uniform(60, 190))
+    contrast = 0.0 if rng.random() < 0.25 else float(rng.uniform(70, 190))
     dome = float(rng.normal(0, 8))
     shifts = rng.normal(0, (6, 8, 16, 16))
     return Torso(
@@ -80,7 +80,7 @@ def sample_torso(rng: np.random.Generator) -> Torso:
         heart=float(rng.uniform(1.28, 1.42) if rng.random() < 0.15 else rng.uniform(0.9, 1.12)),
         domes=(dome, dome - float(rng.uniform(4, 18))),
         shifts=(float(shifts[0]), float(shifts[1]), float(shifts[2]), float(shifts[3])),
-        fatty=float(rng.uniform(20, 50)) if rng.random() < 0.15 else 0.0,
+        fatty=float(rng.uniform(10, 30)) if rng.random() < 0.15 else 0.0,
         texture=int(rng.integers(2**31)),
     )
 
@@ -266,7 +266,7 @@ def _abdomen(canvas: Canvas) -> None:
     canvas.ellipsoid((70, 6, -70 + liver), (92, 84, 92), value, Organ.LIVER, inside=inside)
     for organ, x, z in ((Organ.RIGHT_KIDNEY, 62.0, -172 + right), (Organ.LEFT_KIDNEY, -62.0, -156 + left)):
         canvas.ellipsoid((x, -42, z), (33, 30, 60), FAT, inside=inside)
-        canvas.ellipsoid((x, -42, z), (27, 24, 54), 36 + torso.contrast, organ, soft=3, inside=inside)
+        canvas.ellipsoid((x, -42, z), (27, 24, 54), 44 + torso.contrast, organ, soft=3, inside=inside)
         canvas.ellipsoid((x * 0.82, -38, z), (12, 8, 24), FAT + 30, organ, soft=3, inside=inside)
 
 

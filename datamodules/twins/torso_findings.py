@@ -55,10 +55,10 @@ KINDS = {
     "plaque": Kind((Organ.AORTA,), "plaque", (9, 16), 1000, "Arterial wall calcification", 1.3),
     "aneurysm": Kind((Organ.AORTA,), "bulge", (21, 27), 0, "", 0.8),
     "stent": Kind((Organ.AORTA,), "ring", (18, 28), 2400, "Medical material", 0.8),
-    "liver cyst": Kind((Organ.LIVER,), "solid", (9, 18), 4),
+    "liver cyst": Kind((Organ.LIVER,), "solid", (9, 18), -12),
     "liver metastasis": Kind((Organ.LIVER,), "solid", (12, 20), -5, rim=150),
     "liver calcification": Kind((Organ.LIVER,), "solid", (6, 9), 700, weight=0.7),
-    "renal cyst": Kind(_KIDNEYS, "solid", (10, 18), 4),
+    "renal cyst": Kind(_KIDNEYS, "solid", (10, 18), -12),
     "kidney stone": Kind(_KIDNEYS, "solid", (5, 7), 1100),
     "angiomyolipoma": Kind(_KIDNEYS, "solid", (10, 16), -75, weight=0.7),
     "sclerotic lesion": Kind((Organ.SPINE,), "solid", (9, 14), 1100, weight=1.4),
@@ -157,13 +157,12 @@ def _place(rng: np.random.Generator, canvas: Canvas, name: str, organ: Organ | N
     areas = mask.sum((1, 2))
     if not areas.any():
         return None
-    reach = depths[areas > 0.25 * areas.max()]
-    low, high = float(reach[0]), float(reach[-1])
+    at_floor = kind.shape == "fluid"  # a lung's lowest slices are thin, and fluid gathers there
+    reach = depths[areas > (0 if at_floor else 0.25 * areas.max())]
     margin = 0.75 * min(radius, 14.0)
-    inside = (max(low, float(depths[0]) + margin), min(high, float(depths[-1]) - margin))
-    if kind.shape == "fluid":  # at the floor of the lung
-        floor = canvas.torso.domes[organ == Organ.LEFT_LUNG]
-        inside = (max(inside[0], floor - 60), min(inside[1], floor - 40)) if inside[0] < floor - 40 else (1.0, 0.0)
+    inside = (max(float(reach[0]), float(depths[0]) + margin), min(float(reach[-1]), float(depths[-1]) - margin))
+    if at_floor:
+        inside = (inside[0], canvas.torso.domes[organ == Organ.LEFT_LUNG] - 12)
     if inside[1] <= inside[0]:
         return None
     z = float(rng.uniform(*inside))

@@ -11,7 +11,7 @@ from scipy import ndimage
 from datamodules.twins.torso import AIR, Canvas, Grid, Torso
 
 SHORTEST = 175.0  # mm of the patient's depth
-MOST_SLICES = 110
+MOST_SLICES = 160
 
 
 @dataclass(frozen=True, slots=True)

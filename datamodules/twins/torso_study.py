@@ -163,6 +163,7 @@ def _told(lesion: Lesion, covered: tuple[float, float], torso: Torso, scan: Scan
         "side": lesion.side,
         "zone": lesion.zone,
         "radius": lesion.radius,
+        "phase": lesion.phase,
         "centre": lesion.centre,
         "z": scan.depth(lesion.centre[2], torso),
         "interval": covered,
