@@ -66,21 +66,28 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 class FourierPositions(nn.Module):
-    """Learned linear map of sines and cosines of the two coordinates in [0, 1]: positions for any grid size.
+    """Learned linear map of sines and cosines of the coordinates of cells: positions for any grid size.
 
     Tancik et al. 2020, "Fourier features let networks learn high frequency functions", with fixed octaves.
+
+    Args:
+        width: Channels.
+        octaves: Waves per coordinate.
+        axes: Coordinates.
+        span: Cells that make one unit, counted from the first; by default each axis of a grid runs from 0 to 1.
     """
 
-    def __init__(self, width: int, octaves: int = 6) -> None:
+    def __init__(self, width: int, octaves: int = 6, axes: int = 2, span: int | None = None) -> None:
         super().__init__()
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(octaves), persistent=False)
-        self.project = nn.Linear(4 * octaves, width)
+        self.project = nn.Linear(2 * axes * octaves, width)
+        self.span = span
 
-    def forward(self, grid: tuple[int, int]) -> Tensor:
-        """Return `(h * w, width)` for the cell centres of a grid."""
+    def forward(self, grid: tuple[int, ...]) -> Tensor:
+        """Return `(product of the grid, width)` for the cell centres of a grid, in row-major order."""
         frequencies = self.get_buffer("frequencies")
-        ys, xs = ((torch.arange(n, device=frequencies.device) + 0.5) / n for n in grid)
-        phase = torch.cartesian_prod(ys, xs)[..., None] * frequencies
+        axes = [(torch.arange(n, device=frequencies.device) + 0.5) / (self.span or n) for n in grid]
+        phase = torch.cartesian_prod(*axes).view(-1, len(grid), 1) * frequencies
         waves = torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(1)
         positions: Tensor = self.project(waves.to(self.project.weight.dtype))
         return positions

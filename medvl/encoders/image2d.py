@@ -105,7 +105,7 @@ class TimmEncoder(ImageEncoder):
                 return model, {}
             lost: list[str] = []
             handle = model.register_load_state_dict_post_hook(lambda _, keys: lost.extend(keys.missing_keys))
-            weights = {**model.pretrained_cfg, "source": "", "state_dict": _read_weights(source.path)}
+            weights = {**model.pretrained_cfg, "source": "", "state_dict": read_weights(source.path)}
             adapt = getattr(inspect.getmodule(type(model)), "checkpoint_filter_fn", None)
             import_module("timm.models").load_pretrained(
                 model, weights, num_classes=0, in_chans=options["in_chans"], filter_fn=adapt
@@ -238,7 +238,8 @@ def _level(model: Any, name: str, stride: int) -> int:
     return len(strides) - 1 - strides[::-1].index(stride)
 
 
-def _read_weights(path: str) -> dict[str, Tensor]:
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Read weights from a file, a folder or `hf-hub:owner/repo`; nothing is unpickled."""
     if path.startswith("hf-hub:"):
         fetch = import_module("timm.models").load_state_dict_from_hf
         remote: dict[str, Tensor] = fetch(path.removeprefix("hf-hub:"), weights_only=True)

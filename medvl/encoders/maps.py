@@ -119,6 +119,7 @@ def settle_norms(model: nn.Module, norm: Norm, pretrained: bool) -> nn.Module:
     """
     if norm == "frozen" or (norm == "auto" and pretrained):
         frozen: nn.Module = import_module("timm.layers").freeze_batch_norm_2d(model)
+        _freeze_volume_norms(frozen)
         return frozen
     if norm in ("group", "auto"):
         _to_group_norm(model)
@@ -127,9 +128,34 @@ def settle_norms(model: nn.Module, norm: Norm, pretrained: bool) -> nn.Module:
 
 def _to_group_norm(model: nn.Module) -> None:
     for name, child in model.named_children():
-        if isinstance(child, nn.BatchNorm2d):
+        if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
             group = nn.GroupNorm(math.gcd(32, child.num_features), child.num_features)
             after = [part for part in (getattr(child, "drop", None), getattr(child, "act", None)) if part is not None]
             setattr(model, name, nn.Sequential(group, *after) if after else group)
         else:
             _to_group_norm(child)
+
+
+class FrozenBatchNorm3d(nn.Module):
+    """BatchNorm of volumes at rest: what it learnt becomes a factor and an offset per channel, which are buffers."""
+
+    def __init__(self, norm: nn.BatchNorm3d) -> None:
+        super().__init__()
+        if norm.running_mean is None or norm.running_var is None:
+            raise ValueError("expected BatchNorm with running statistics")
+        factor = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight.detach())
+        offset = (0 if norm.bias is None else norm.bias.detach()) - norm.running_mean * factor
+        self.register_buffer("factor", factor[:, None, None, None])
+        self.register_buffer("offset", offset[:, None, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, C, D, H, W)` to the same shape."""
+        return torch.addcmul(self.get_buffer("offset"), x, self.get_buffer("factor"))
+
+
+def _freeze_volume_norms(model: nn.Module) -> None:
+    for name, child in model.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            setattr(model, name, FrozenBatchNorm3d(child))
+        else:
+            _freeze_volume_norms(child)
