@@ -7,14 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datamodules.leaks import Guard, held_out_problems
 from datamodules.records import AnyRecord, PhraseRecord, Problem, leaks
 from datamodules.sources.base import Source
 from datamodules.sources.files import resolve_inside
+from datamodules.sources.volumes import VolumeSource
 from medvl.errors import DataError
 from medvl.io.atomic import write_text
 from medvl.io.workers import run_all
+
+if TYPE_CHECKING:
+    from medvl.io.convert import VolumeItem
 
 _PROBE_SIZE = 64  # side to decode to: every byte is still read, the resampling costs nothing
 
@@ -88,9 +93,14 @@ def _counts(source: Source[AnyRecord], records: Sequence[AnyRecord], problems: S
 
 
 def _undecodable(source: Source[AnyRecord], paths: Sequence[str], workers: int | None) -> dict[str, str]:
-    """Return why, for each image that does not decode."""
-    jobs = [(str(source.root), path, source.follow_links) for path in paths]
-    faults = run_all(_decode, jobs, workers, "decoding images")
+    """Return why, for each image or volume that does not decode."""
+    if isinstance(source, VolumeSource):
+        faults = run_all(
+            _unpack, [(str(source.root), item) for item in source.items(paths)], workers, "reading volumes"
+        )
+    else:
+        jobs = [(str(source.root), path, source.follow_links) for path in paths]
+        faults = run_all(_decode, jobs, workers, "decoding images")
     return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
 
 
@@ -103,6 +113,18 @@ def _decode(root: str, path: str, follow_links: bool) -> str:
     except DataError as error:
         return f"{error.what}: {path}"
     return ""
+
+
+def _unpack(root: str, item: VolumeItem) -> str:
+    """Read one volume; return why it failed, or ''."""
+    from medvl.io.convert import read_item
+    from medvl.io.volume import VolumeError
+
+    return "; ".join(
+        f"{found.what}: {item.path}"
+        for _, found in read_item(Path(root) / item.path, item)
+        if isinstance(found, VolumeError)
+    )
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def convert_one(root: str, folder: str | None, item: VolumeItem) -> Outcome:
     entries: list[dict[str, Any]] = []
     problems: list[tuple[str, str]] = []
     try:
-        for name, volume in _read(source, item):
+        for name, volume in read_item(source, item):
             if isinstance(volume, VolumeError):
                 problems.append((volume.code, _told(volume, source)))
             else:
@@ -156,7 +156,7 @@ def convert_one(root: str, folder: str | None, item: VolumeItem) -> Outcome:
     return _outcome(item.path, "failed" if problems else "written", entries, tuple(problems), size)
 
 
-def _read(source: Path, item: VolumeItem) -> Iterator[tuple[str, Volume | VolumeError]]:
+def read_item(source: Path, item: VolumeItem) -> Iterator[tuple[str, Volume | VolumeError]]:
     """Yield the name of each volume of an item, and the volume or what is wrong with it."""
     if source.is_dir():
         try:

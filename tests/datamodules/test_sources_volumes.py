@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from datamodules.check import check_source
 from datamodules.leaks import audit, held_out, refuse_held_out
 from datamodules.records import Interval
 from datamodules.sources import CTRATE, RadChestCT, ReXGroundingCT, VolumeTable
@@ -141,6 +142,17 @@ def test_what_is_left_out_is_told(twin: Path, tmp_path: Path) -> None:
     ):  # fmt: skip
         assert codes[code, fatal] == 1, code
     assert not {first.study_id, second.study_id, third.study_id} & {record.study_id for record in loaded.records}
+
+
+def test_a_check_reads_every_volume(twin: Path, tmp_path: Path) -> None:
+    assert not check_source(CTRATE(twin, reconstructions="first"), workers=0).fatal
+    folder = copied(twin, tmp_path)
+    record = next(r for r in CTRATE(folder).load().records if len(r.volumes) == 1)
+    path = folder / "dataset" / record.volumes[0]
+    path.write_bytes(path.read_bytes()[:2000])
+    (problem,) = check_source(CTRATE(folder), workers=0).fatal
+    assert (problem.code, problem.path, problem.where) == ("image-unreadable", record.volumes[0], record.row)
+    assert "cut off" in problem.message
 
 
 def test_a_folder_of_something_else_is_named(tmp_path: Path) -> None:
