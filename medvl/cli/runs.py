@@ -67,6 +67,19 @@ def empty_folder(folder: Path) -> Path:
     return folder
 
 
+def output_folder(output: str | None, run: Path | None, kind: str) -> Path:
+    """Return the folder to write to, which holds nothing yet: `output`, else `kind/<time>` in the run.
+
+    Raises:
+        ConfigError: There is something already.
+    """
+    folder = Path(output) if output else new_run((run or Path()) / kind)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("there is something already", where=str(folder), hint="--output names a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write_newest(path: Path, text: str) -> None:
     """Write `fit.yaml`; what it held before, if anything else, becomes `fit-1.yaml`, `fit-2.yaml`, ..."""
     count = 1
