@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from medvl.losses import AlignmentLoss, GradCache, InfoNCE, SigmoidLoss, SupCon
 from medvl.losses.grad_cache import Draws
@@ -137,11 +138,12 @@ def one_rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, kind in LOSSES.items():
         model = Towers(kind())
+        wrapper = DistributedDataParallel(model)  # as Lightning has it, which the cache goes past
         image, text = pairs()
         part, sizes = ((image[:8], text[:8]), (3, 5)) if rank == 0 else ((image[8:], text[8:]), (4,))
         # A loss of single chunks is averaged over ranks, as DDP does it: twice the share makes the whole.
         GradCache(model, model.parameters)(split(part, sizes), model.loss, lambda chunk, found: 2 * own(chunk, found))
-        torch.save(model.gradients(), f"{folder}/{name}-{rank}")
+        torch.save(wrapper.module.gradients(), f"{folder}/{name}-{rank}")
     dist.destroy_process_group()
 
 
