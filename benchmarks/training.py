@@ -10,13 +10,13 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.harness import commit
 from medvl.cli.main import main
-from medvl.io.atomic import write_text
+from medvl.io.atomic import replacing, write_text
 from medvl.outputs import PhrasePrediction, read_predictions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -46,10 +46,17 @@ class Trainings:
             write_text(folder.parent / f"{folder.name}.json", [json.dumps([kind, *options])])
         return folder
 
-    def train(self, options: list[str], seed: int, steps: int) -> Path:
-        """Train one model in `steps` steps; return its run folder."""
+    def train(self, options: list[str], seed: int, steps: int, also: Sequence[str] = CALIBRATED) -> Path:
+        """Train one model in `steps` steps; return its run folder.
+
+        Args:
+            options: Of the command line.
+            seed: Of weights and order.
+            steps: How many.
+            also: What every model of a kind is trained with; those that ground phrases are calibrated on val.
+        """
         length = ["--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(max(1, steps // LOOKS))]
-        words = ["fit", *options, *CALIBRATED, *length, "--seed_everything", str(seed)]
+        words = ["fit", *options, *also, *length, "--seed_everything", str(seed)]
         runs = self.place / "runs" / digest(words)
         done = runs / "trained.json"
         if not done.exists():
@@ -57,16 +64,28 @@ class Trainings:
             call(*words, "--runs", str(runs))
             write_text(done, [json.dumps({"words": words, "commit": commit()})])
         self.commits.add(json.loads(done.read_text(encoding="utf-8"))["commit"])
-        (folder,) = runs.glob("grounding/*/*-*")
+        (folder,) = runs.glob("*/*/*-*")
         return folder
 
     def test(self, run: Path, *options: str) -> list[PhrasePrediction]:
         """Test the best checkpoint of a run, on the data that it was trained on unless `options` say otherwise."""
-        kept = run.parents[2] / f"test-{digest(list(options))}.jsonl"
+        return read_predictions(self.tested(run, "predictions/test.jsonl", *options))
+
+    def tested(self, run: Path, name: str, *options: str) -> Path:
+        """Test a run; return a copy of a file that this leaves in its folder, which another test would replace."""
+        file = Path(name)
+        kept = run.parents[2] / f"{file.stem}-{digest(list(options))}{file.suffix}"
         if not kept.exists():
             call("test", "--run", str(run), *options)
-            write_text(kept, [(run / "predictions" / "test.jsonl").read_text(encoding="utf-8")])
-        return read_predictions(kept)
+            with replacing(kept) as draft:
+                shutil.copyfile(run / file, draft)
+        return kept
+
+    def written(self, path: Path, *words: str) -> Path:
+        """Run a command that writes a file, unless the file is there."""
+        if not path.exists():
+            call(*words)
+        return path
 
     def changed(self, run: Path, *options: str) -> Path:
         """Return a copy of a run with `options` changed that need no training, calibrated anew on val."""
@@ -81,8 +100,7 @@ class Trainings:
 
     def loss_on_val(self, run: Path) -> float:
         """Return the lowest loss that was seen on val; of models of one kind the better one has the lower."""
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        return min(line["val/loss"] for line in lines if line.get("val/loss") is not None)
+        return min(logged(run / "metrics.jsonl", "val/loss"))
 
 
 @contextmanager
@@ -98,6 +116,12 @@ def trainings(keep: str) -> Iterator[Trainings]:
 def films(studies: int, seed: int, size: int) -> list[str]:
     """Return the options of a twin; `size` 0 draws the side of each film."""
     return ["--studies", str(studies), "--seed", str(seed), *(["--size", str(size)] if size else [])]
+
+
+def logged(path: Path, name: str) -> list[float]:
+    """Return a metric's values in a run's `metrics.jsonl`, in the order in which they were logged."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line[name] for line in lines if line.get(name) is not None]
 
 
 def digest(words: list[str]) -> str:

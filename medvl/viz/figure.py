@@ -1,8 +1,8 @@
-"""Line charts as PNG, for documents that show no SVG."""
+"""Charts as PNG, for documents that show no SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,39 @@ def line_figure(
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def bar_figure(
+    path: Path, title: str, bars: Mapping[str, tuple[float, float, float]], x_label: str, chance: float | None = None
+) -> Path:
+    """Draw a lying bar for each name, with its interval.
+
+    Args:
+        path: The PNG to write.
+        title: Heading of the figure.
+        bars: Value, low and high by name, from top to bottom.
+        x_label: Under the values.
+        chance: Where a dashed line stands; none if not given.
+
+    Returns:
+        `path`.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
+    figure = Figure(figsize=(6.4, 1.4 + 0.35 * len(bars)), layout="constrained")
+    axes = figure.add_subplot()
+    means, lows, highs = zip(*bars.values(), strict=True)
+    errors = [[abs(mean - bound) for mean, bound in zip(means, bounds, strict=True)] for bounds in (lows, highs)]
+    axes.barh(list(bars), means, xerr=errors, capsize=3, color=_COLOURS[0], ecolor=_COLOURS[7])
+    axes.invert_yaxis()
+    if chance is not None:
+        axes.axvline(chance, color=_COLOURS[1], linestyle="--", label="chance")
+        axes.legend(frameon=False)
+    axes.set(title=title, xlabel=x_label)
+    axes.grid(axis="x", alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path
