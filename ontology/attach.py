@@ -57,6 +57,8 @@ def _own(items: Sequence[Item], start: int, stop: int) -> range:
 def give_before(items: Sequence[Item], span: range, group: Sequence[Mention], used: set[int], place: int) -> None:
     """Give what stands before a finding."""
     subject = max((i for i in span if items[i].word.roles & SUBJECT and i not in used), default=-1)
+    if subject == place - 1 and items[subject].end == items[place].start:  # a word of the finding: "lung pneumothorax"
+        subject = -1
     for i in span:
         if i not in used and items[i].word.roles & ATTRIBUTE:
             for mention in group:

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 
 from medvl.distributed import gather_with_grad, is_distributed, mean_over_ranks, world_size
 from medvl.errors import ConfigError
+from medvl.losses.patches import Patches
 
 _EPS = 1e-6  # a norm below it is not divided by: the gradient of an embedding of zeros stays small
 
@@ -31,6 +32,7 @@ class Extras:
         triplets: `(T, 3)` anchor, positive and negative as rows of this rank's batch.
         groups: `(n,)` integers; two rows of the same study or patient share one.
         halves: Bool `(n, 2)`, whether the study has an image, and whether it has a text; None where all have both.
+        patches: Tokens of this rank's images, projected, of any length.
     """
 
     labels: Tensor | None = None
@@ -38,6 +40,7 @@ class Extras:
     triplets: Tensor | None = None
     groups: Tensor | None = None
     halves: Tensor | None = None
+    patches: Patches | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class AlignmentLoss(nn.Module, ABC):
         triplets: Tensor | None = None,
         groups: Tensor | None = None,
         halves: Tensor | None = None,
+        patches: Patches | None = None,
     ) -> dict[str, Tensor]:
         """Return `loss`, with gradient, and its parts by name, without.
 
@@ -104,6 +108,7 @@ class AlignmentLoss(nn.Module, ABC):
             groups: Who must not stand as positive or negative of whom.
             halves: Which rows have an image, which a text; given by all ranks or by none. What a study has not may be
                 any embedding.
+            patches: For losses that look at parts of images.
 
         Raises:
             ValueError: The shapes do not fit.
@@ -113,7 +118,7 @@ class AlignmentLoss(nn.Module, ABC):
             raise ValueError(f"expected embeddings (n, C) in pairs, got {tuple(image.shape)} and {tuple(text.shape)}")
         if halves is not None and not self.takes_halves:
             raise ValueError(f"{type(self).__name__} compares studies that have both an image and a text")
-        extras = Extras(labels, scores, triplets, groups, halves)
+        extras = Extras(labels, scores, triplets, groups, halves, patches)
         for name in sorted(self.needs):
             if getattr(extras, name) is None:
                 raise ConfigError(

@@ -12,6 +12,7 @@ from torch import Tensor
 from medvl.errors import ConfigError
 from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss, SigmoidLoss, SoftInfoNCE, SupCon
 from medvl.losses.mining import priorities
+from medvl.losses.patches import Patches, best_patch
 
 N, C, K = 7, 5, 4
 TRIPLETS = [[0, 1, 2], [0, 3, 4], [5, 2, 6]]
@@ -379,3 +380,49 @@ def test_what_is_wrong_is_said() -> None:
         InfoNCE(temperature=0.001)
     with pytest.raises(ValueError, match="tau_min"):
         BatchMiner(0.7, 0.6)
+
+
+def naive_best(patches: Patches, text: Tensor, row: int, sharpness: float) -> float:
+    """Return the smooth maximum of the cosines of an image's patches with a text."""
+    kept = [patch for patch, there in zip(patches.tokens[row], patches.mask[row].tolist(), strict=True) if there]
+    return math.log(sum(math.exp(sharpness * cosine(patch, text)) for patch in kept) / len(kept)) / sharpness
+
+
+def test_an_image_and_a_text_are_compared_by_their_best_patch() -> None:
+    given = batch() | {"triplets": torch.tensor(TRIPLETS)}
+    draw = torch.Generator().manual_seed(3)
+    tokens = torch.randn(N, 5, given["image"].shape[1], generator=draw, dtype=torch.float64)
+    mask = torch.ones(N, 5, dtype=torch.bool)
+    mask[1, 2:] = mask[4, 0] = False
+    patches, plain = Patches(tokens, mask), MedTrimLoss()(**given)
+    found = MedTrimLoss(patches=0.3, sharpness=6.0)(**given, patches=patches)
+    for term, image_first in (("it", True), ("ti", False)):
+        total = 0.0
+        for a, p, n in TRIPLETS:
+            pairs = [(a, other) if image_first else (other, a) for other in (p, n)]
+            near, far = (
+                0.7 * cosine(given["image"][i], given["text"][t]) + 0.3 * naive_best(patches, given["text"][t], i, 6.0)
+                for i, t in pairs
+            )
+            total += max(0.0, far - near + 0.3)
+        assert found[term].item() == pytest.approx(total / len(TRIPLETS), rel=1e-9)
+    torch.testing.assert_close(found["ii"], plain["ii"])
+    torch.testing.assert_close(found["tt"], plain["tt"])
+    one = Patches(2 * given["image"][:, None], torch.ones(N, 1, dtype=torch.bool))
+    torch.testing.assert_close(MedTrimLoss(patches=1.0)(**given, patches=one), plain)
+    with pytest.raises(ConfigError, match="needs patches"):
+        MedTrimLoss(patches=0.5)(**given)
+    with pytest.raises(ConfigError, match="patches in"):
+        MedTrimLoss(patches=1.5)
+
+
+def test_a_planted_patch_is_found_and_gets_the_gradient() -> None:
+    tokens = torch.nn.functional.normalize(torch.randn(4, 49, 32, generator=torch.Generator().manual_seed(1)), dim=-1)
+    text = tokens[:, 17].clone()
+    planted = Patches(tokens.requires_grad_(), torch.ones(4, 49, dtype=torch.bool))
+    found = best_patch(planted, text, sharpness=40.0)
+    assert (found > 0.85).all()  # 1 less ln 49 / 40
+    assert (best_patch(planted, text.roll(1, 0), sharpness=40.0) < found - 0.2).all()
+    found.sum().backward()
+    assert tokens.grad is not None
+    assert tokens.grad.norm(dim=2).argmax(dim=1).tolist() == [17] * 4

@@ -42,6 +42,8 @@ CASES = {
         of("pleural effusion", "present", "small", "right"),
         of("atelectasis", "present", "moderate", "left basilar"),
     ],
+    "Small left upper lung pneumothorax.": [of("pneumothorax", "present", "small", "left upper")],
+    "Cavitary lesion in the right upper lobe.": [of("cavity", "present", "", "right upper")],
     "No pneumothorax, stable cardiomegaly.": [of("pneumothorax", "absent"), of("cardiomegaly", "present", "stable")],
     "No effusion, and the heart is mildly enlarged.": [
         of("pleural effusion", "absent"),
