@@ -27,6 +27,7 @@ _KNOWN = frozenset(
 )
 _SERIES_OF_DASH = range(1, 13)  # `(8-132)`; other ranges are ages, ribs, sizes
 _LEAST_WINDOW = 100  # width of a window; `aortopulmonary window (2/33)` is none
+_LAST_DAY = 31  # of a month, and of the years of which reports write two digits
 _NEAR = 4  # words before a bracket that may say what its numbers are
 
 
@@ -135,7 +136,9 @@ class Pairs:
                 if told := self.words.group(token.text, "not_pair"):
                     if told == "window" and (self.tokens[at].value < _LEAST_WINDOW or seen > 1):
                         continue
-                    near = 2 if told in {"measurement", "anatomy", "count"} else _NEAR
+                    if told == "date" and max(tokens[at].value, tokens[at + 2].value) > _LAST_DAY:
+                        continue
+                    near = 2 if told in {"measurement", "anatomy", "count", "date"} else _NEAR
                     if seen <= near and not (told == "anatomy" and seen > 1):
                         return "measurement" if told == "window" else told
         return ""

@@ -16,6 +16,7 @@ REASONS = ("prior", "modality", "placeless", "count", "measurement", "score", "a
 OTHER_STUDIES = frozenset({"prior", "modality", "placeless"})
 _PLANE_REACH = 5
 _ACQUIRED_REACH = 8
+_WHOLE = 50  # images from the first on at the start of a sentence: what was acquired ("Images 1-88 without contrast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,9 @@ class Reading:
         for at in range(naming.first - 1, naming.first - 4, -1):
             if tokens[at].kind in {"word", "int"} and "count" in words.phrases(tokens, at):
                 return True
+        first, last = naming.images[0]
+        if naming.plural and naming.first == 0 and first == 1 and last >= _WHOLE:
+            return True
         listed = len(naming.images) > 1 or naming.images[0][0] < naming.images[0][1]
         return naming.plural and naming.series is None and not listed and tokens[naming.first + 1].kind == ":"
 

@@ -153,7 +153,7 @@ class _Removal:
             at += 1
         opening = all(self.gone[i] or tokens[i].kind not in {"word", "int", "dec"} for i in range(first))
         if opening and naming.images and self._kind(at, "show"):
-            at += 1
+            at += 1 + (tokens[at + 1].text == "sich")
         elif (after := self._point_after(at)) and (opening or tokens[after].kind in {"", ".", ",", ";", ":", "close"}):
             at = after
         self._mark(naming.stop, at)

@@ -67,6 +67,7 @@ class Studies:
         self._headed = ""  # by what another study is the sentence's subject
         self._titled = ""  # by what, if a colon follows
         self._mentioned = self._carried.mentioned
+        self._turned = False  # whether the sentence has turned back to this study
         self._run()
 
     @property
@@ -81,10 +82,13 @@ class Studies:
         token = tokens[start]
         if start > at and token.kind == "word" and self._is_study(start):
             return "prior" if self.dates.near(start, 4) else ""
-        if tokens.opens(at):
+        if tokens.closes(at) and self._then(at + 1):
+            return "prior"
+        if tokens.opens(at) or token.kind != "word":
             return ""
-        if token.kind != "word":
-            return ""
+        if words.has(token.text, "as"):
+            noun = start + 1 + words.has(tokens[start + 1].text, "article")
+            return "placeless" if self._cue(noun)[0] == "placeless" else ""
         if not (words.has(token.text, "link") or words.has(token.text, "article")):
             found = self._cue(start)[0] if start > at or not words.has(token.text, "prior_adverb") else ""
             return found if found == "placeless" else ""
@@ -99,6 +103,11 @@ class Studies:
             if i > start and self.dates.at(i) and (i <= start + 2 or self._study_before(i)):
                 return "prior"
         return ""
+
+    def _then(self, at: int) -> bool:
+        """Tell whether a clause ends with "at that time" there."""
+        stop = self.words.phrases(self.tokens, at).get("then", 0) if self.tokens[at].kind == "word" else 0
+        return stop > 0 and self.tokens[stop].kind in {"", ".", ",", ";"}
 
     def turned_back(self, at: int) -> bool:
         """Tell whether the word right behind a reference says that it is of this study: `image 57 today`."""
@@ -129,7 +138,7 @@ class Studies:
     def _end_sentence(self) -> None:
         self._base = self._headed or self._base
         self._state, self._stack, self._seen, self._headed = State(self._base), [], 0, ""
-        self._titled = ""
+        self._titled, self._turned = "", False
 
     def _word(self, at: int) -> int:
         """Turn the state at a word or number; return the index up to which it was read."""
@@ -138,7 +147,7 @@ class Studies:
             self._seen += 1
             self._spend(at)
         if self._now(at):
-            self._state, self._headed, self._titled = State(), "", ""
+            self._state, self._headed, self._titled, self._turned = State(), "", "", True
             if not self._stack:
                 self._base = ""
             return at + 1
@@ -146,7 +155,7 @@ class Studies:
         if not study and token.kind in {"int", "dec", "word"}:
             study, stop = self._dated(at)
         if not study:
-            if state.study == "modality" and "same_modality" in self.words.kinds(token.text):
+            if state.study == "modality" and "same_modality" in self.words.kinds(token.text) and not self._half(at):
                 self._state = State(self._base if self._base != "modality" else "")
             return at + 1
         self._turn(at, study)
@@ -211,7 +220,7 @@ class Studies:
                     continue
                 return kind, found[kind]
         exists = self.words.has(tokens[at + 1].text, "be")  # "there is"
-        if "there" in found and self._mentioned and not exists:
+        if "there" in found and self._mentioned and not exists and not self._turned:
             return self._mentioned, found["there"]
         if "prior_adverb" in found and self._speaks_of_value(at):
             return "prior", at + 1
@@ -227,6 +236,10 @@ class Studies:
         """Tell whether a modality is but one of two: the CT of a PET/CT."""
         after = self.tokens[at + 1].kind in {"/", "dash"} and self.words.has(self.tokens[at + 2].text, "same_modality")
         return after and not self.dates.near(at, 6)
+
+    def _half(self, at: int) -> bool:
+        """Tell whether a word is the CT of "PET/CT", which does not turn fused images to those of the CT."""
+        return self.tokens[at - 1].kind in {"/", "dash"} and self.words.has(self.tokens[at - 2].text, "modality")
 
     def _speaks_of_value(self, at: int) -> bool:
         """Tell whether "previously" is said of a size or a place, and not of a finding ("previously described")."""

@@ -12,6 +12,7 @@ _TOKEN = re.compile(
     r"(?P<dec>\d+(?:[.,]\d+)+)|(?P<int>\d+)|(?P<word>[^\W\d_]+(?:['\u2019]s\b)?)|"
     rf"(?P<dash>-+>|=>|[{re.escape(DASHES)}]|\.\.+|\u2026)|(?P<sign>\S)"
 )
+_DAY = re.compile(r"(?:0[1-9]|[12]\d|3[01])\.(?:0[1-9]|1[0-2])")  # `12.05.`, whose stop ends no sentence
 _LONGEST_NUMBER = 5  # digits of a series or an image; more are a telephone or accession number
 
 
@@ -83,6 +84,8 @@ class Tokens:
         ):
             return False
         if after.start == token.stop or not self.text[after.start].isupper():
+            return False
+        if before.kind == "dec" and self.touches(index) and _DAY.fullmatch(before.text):
             return False
         return before.kind != "word" or len(before.text) > 3 or not self.touches(index)
 
