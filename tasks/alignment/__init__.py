@@ -2,5 +2,6 @@
 
 from tasks.alignment.model import AlignmentModel
 from tasks.alignment.task import AlignmentTask
+from tasks.alignment.zero_shot import ZeroShot
 
-__all__ = ["AlignmentModel", "AlignmentTask"]
+__all__ = ["AlignmentModel", "AlignmentTask", "ZeroShot"]

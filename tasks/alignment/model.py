@@ -9,16 +9,29 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
+from medvl.losses.patches import Patches
 
 Projection = Literal["linear", "mlp"]
 Pooling = Literal["encoder", "lse"]
 
 
 class Embeddings(NamedTuple):
-    """Unit vectors, `(B, C)` each; row i of both is of the same study."""
+    """What two towers make of studies; row i is of study i.
+
+    Attributes:
+        image: Unit vectors `(B, C)`.
+        text: Unit vectors `(B, C)`.
+        patches: Projected tokens of the images, where they are asked for.
+    """
 
     image: Tensor
     text: Tensor
+    patches: Patches | None = None
+
+    def where(self, kept: Tensor) -> Embeddings:
+        """Return the studies that bool `(B,)` names."""
+        patches = None if self.patches is None else self.patches.where(kept)
+        return Embeddings(self.image[kept], self.text[kept], patches)
 
 
 class AlignmentModel(nn.Module):
@@ -49,19 +62,29 @@ class AlignmentModel(nn.Module):
         self.image_proj = _projection(projection, image_encoder.width, dim)
         self.text_proj = _projection(projection, text_encoder.width, dim)
 
-    def forward(self, images: Tensor, valid: Tensor | None, texts: list[str]) -> Embeddings:
+    def forward(self, images: Tensor, valid: Tensor | None, texts: list[str], patches: bool = False) -> Embeddings:
         """Embed studies.
 
         Args:
             images: `(B, 1|3, H, W)` in [0, 1].
             valid: `(B, H, W)` bool, or None when nothing is padding.
             texts: `B` texts.
+            patches: Whether to project the tokens of images too, as if each were an image of one token.
         """
-        return Embeddings(self.embed_images(images, valid), self.embed_texts(texts))
+        features = self.image_encoder(images, valid)
+        tokens = Patches(self._project_tokens(features.tokens), features.mask) if patches else None
+        return Embeddings(self._project_image(features), self.embed_texts(texts), tokens)
 
     def embed_images(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return unit vectors `(B, C)`."""
-        return normalize(self.image_proj(_pooled(self.image_encoder(images, valid), self.image_pool)), dim=-1)
+        return self._project_image(self.image_encoder(images, valid))
+
+    def _project_image(self, features: Features) -> Tensor:
+        return normalize(self.image_proj(_pooled(features, self.image_pool)), dim=-1)
+
+    def _project_tokens(self, tokens: Tensor) -> Tensor:
+        projected: Tensor = self.image_proj(tokens if self.image_pool is None else self.image_pool.values(tokens))
+        return projected
 
     def embed_texts(self, texts: list[str]) -> Tensor:
         """Return unit vectors `(B, C)`."""

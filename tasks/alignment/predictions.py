@@ -155,6 +155,8 @@ def neighbours(results: Sequence[StudyResult], count: int = NEIGHBOURS) -> Itera
         lines: list[dict[str, Any]] = [{"study_id": one.record.study_id, "image": one.path} for one in results[block]]
         alike, own = share_any(labels[block], labels), study[block, None] == study[None]
         for way, (asked, answering) in _WAYS.items():
+            if not (rows[asked].shape[1] and rows[answering].shape[1]):  # no study has an image, or none a text
+                continue
             cosines = (rows[asked][block] @ rows[answering].T).nan_to_num(-torch.inf)  # NaN where either is missing
             top, places = cosines.masked_fill(own & (asked == answering), -torch.inf).topk(min(count, len(ids)), dim=1)
             for line, values, near, right in zip(lines, top, places, alike.gather(1, places), strict=True):

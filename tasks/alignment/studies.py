@@ -24,24 +24,34 @@ class Known:
         groups: `(n,)`, the same for studies of one patient.
         entities: Their entities, where the data names them.
         triplets: `(T, 3)` rows of anchor, positive and negative, where the data mines them.
+        halves: Bool `(n, 2)`, whether each has an image, and a text, for a loss that asks.
     """
 
     labels: Tensor
     groups: Tensor
     entities: EntityCodes | None = None
     triplets: Tensor | None = None
+    halves: Tensor | None = None
 
     @classmethod
-    def of(cls, batch: ReportBatch, kept: Tensor) -> Known:
-        """Return what a batch tells of the studies that `kept`, bool `(B,)`, names."""
+    def of(cls, batch: ReportBatch, kept: Tensor, halves: Tensor | None = None) -> Known:
+        """Return what a batch tells of the studies that `kept`, bool `(B,)`, names.
+
+        Args:
+            batch: The studies.
+            kept: Who counts.
+            halves: `(B, 2)`, see above.
+        """
         entities = None if batch.entities is None else batch.entities[kept]
         triplets = None if batch.triplets is None else kept_triplets(batch.triplets, kept)
-        return cls(findings(batch)[kept], patients(batch)[kept], entities, triplets)
+        halves = None if halves is None else halves[kept]
+        return cls(findings(batch)[kept], patients(batch)[kept], entities, triplets, halves)
 
     def nobody(self) -> Known:
         """Return the same of no study: what a rank brings that has run out of batches."""
         entities = None if self.entities is None else self.entities[torch.zeros_like(self.groups, dtype=torch.bool)]
-        return Known(self.labels[:0], self.groups[:0], entities, None if self.triplets is None else self.triplets[:0])
+        triplets, halves = (None if rows is None else rows[:0] for rows in (self.triplets, self.halves))
+        return Known(self.labels[:0], self.groups[:0], entities, triplets, halves)
 
     def extras(self) -> dict[str, Tensor]:
         """Return what a loss takes beside embeddings (see `medvl.losses.base.Extras`); every rank must call it.
@@ -55,9 +65,8 @@ class Known:
             found["scores"] = entity_scores(self.entities, self.entities.gathered())
         elif self.labels.shape[1]:
             found["scores"] = label_scores(self.labels)
-        if self.triplets is not None:
-            found["triplets"] = self.triplets
-        return found
+        given = {"triplets": self.triplets, "halves": self.halves}
+        return found | {name: rows for name, rows in given.items() if rows is not None}
 
 
 def kept_triplets(triplets: Tensor, kept: Tensor) -> Tensor:

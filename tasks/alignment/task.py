@@ -24,8 +24,9 @@ from tasks.alignment.studies import Known, finding_names
 class AlignmentTask(LightningModule):
     """Aligns images with their reports.
 
-    A study without an image or without a text is left out of loss and metrics. `val/loss` is the mean over batches of
-    `val`, weighted by their studies; a loss of mined triplets has none, for only training batches bring them.
+    A study without an image or without a text is left out of the metrics, and of the loss unless that `takes_halves`
+    (MedTrim's does). `val/loss` is the mean over batches of `val`, weighted by their studies; a loss of mined triplets
+    or of patches has none, for only training batches bring them.
 
     Args:
         image_encoder: Any image encoder.
@@ -47,6 +48,7 @@ class AlignmentTask(LightningModule):
     headline = (
         *("mean_recall", "mean_chance", "i2t/r@5", "i2t/chance@5", "t2i/r@5", "t2i/chance@5"),
         *("i2t/p@10", "i2t/chance", "t2i/p@10", "t2i/chance", "i2i/p@10", "i2i/chance", "t2t/p@10", "t2t/chance"),
+        *("zero_shot/auc", "zero_shot/f1", "zero_shot/acc"),  # where the `ZeroShot` callback is there
     )
 
     def __init__(
@@ -99,15 +101,26 @@ class AlignmentTask(LightningModule):
 
     def forward(self, batch: ReportBatch) -> Embeddings:
         """Embed the studies of a batch."""
-        embeddings: Embeddings = self.model(batch.images, batch.valid, batch.texts)
+        patches = self.training and "patches" in self.loss.needs  # those of all of `val` would be too many to keep
+        embeddings: Embeddings = self.model(batch.images, batch.valid, batch.texts, patches)
         return embeddings
 
     def losses(self, embeddings: Embeddings, batch: ReportBatch) -> dict[str, Tensor]:
-        """Return `loss` and its parts, of the studies that have an image and a text."""
-        return self._compare(*_pairs(embeddings, batch))
+        """Return `loss` and its parts, of the studies that have what the loss compares."""
+        return self._compare(*self._counted(embeddings, batch))
 
-    def _compare(self, pairs: Embeddings, known: Known) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = self.loss(pairs.image, pairs.text, **known.extras())
+    def _counted(self, embeddings: Embeddings, batch: ReportBatch) -> tuple[Embeddings, Known]:
+        """Return the studies that count in the loss, and what is known of them."""
+        halves = torch.stack([batch.has_image, batch.has_text], dim=1)
+        if self.loss.takes_halves:
+            kept = halves.any(dim=1)
+            return embeddings.where(kept), Known.of(batch, kept, halves)
+        kept = halves.all(dim=1)
+        return embeddings.where(kept), Known.of(batch, kept)
+
+    def _compare(self, studies: Embeddings, known: Known) -> dict[str, Tensor]:
+        patches = {} if studies.patches is None else {"patches": studies.patches}
+        found: dict[str, Tensor] = self.loss(studies.image, studies.text, **known.extras(), **patches)
         return found
 
     def training_step(self, batch: ReportBatch, batch_idx: int) -> Tensor:
@@ -121,7 +134,7 @@ class AlignmentTask(LightningModule):
         """Add the batch to the validation metrics."""
         embeddings = self(batch)
         self.val_evaluation.update(embeddings, batch)
-        self._validated.append(_pairs(embeddings, batch))
+        self._validated.append(self._counted(embeddings, batch))
 
     def test_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
         self, batch: ReportBatch, batch_idx: int
@@ -151,15 +164,18 @@ class AlignmentTask(LightningModule):
 
         Only here, for ranks may have seen different numbers of batches, and a loss looks across ranks.
         """
-        first = self._validated[0][1]
-        if not self.loss.needs <= first.extras().keys():
+        counts = gather_objects([len(self._validated)])
+        if not min(counts):
             return None
+        first, known = self._validated[0]
+        if not self.loss.needs <= known.extras().keys():
+            return None
+        nobody = first.where(torch.zeros_like(known.groups, dtype=torch.bool)), known.nobody()
         total = weight = torch.zeros((), dtype=torch.float64)
-        for place in range(max(gather_objects([len(self._validated)]))):
-            none = Embeddings(*(rows[:0] for rows in self._validated[0][0])), first.nobody()
-            pairs, known = self._validated[place] if place < len(self._validated) else none
-            count = mean_over_ranks(pairs.image.new_tensor(float(len(pairs.image)))).double().cpu()
-            total = total + count * mean_over_ranks(self._compare(pairs, known)["loss"]).double().cpu()
+        for place in range(max(counts)):
+            studies, known = self._validated[place] if place < len(self._validated) else nobody
+            count = mean_over_ranks(studies.image.new_tensor(float(len(studies.image)))).double().cpu()
+            total = total + count * mean_over_ranks(self._compare(studies, known)["loss"]).double().cpu()
             weight = weight + count
         return (total / weight).float().to(self.device)
 
@@ -181,9 +197,3 @@ class AlignmentTask(LightningModule):
         # The same on every rank, for the metrics have been reduced; Lightning warns of each that is not synchronised.
         self.log_dict(values, sync_dist=True)
         self.log("recall", values[f"{stage}/mean_recall"], prog_bar=True, logger=False, sync_dist=True)
-
-
-def _pairs(embeddings: Embeddings, batch: ReportBatch) -> tuple[Embeddings, Known]:
-    """Return the studies that have an image and a text, and what is known of them."""
-    both = batch.has_image & batch.has_text
-    return Embeddings(embeddings.image[both], embeddings.text[both]), Known.of(batch, both)

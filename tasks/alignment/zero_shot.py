@@ -14,6 +14,7 @@ from datamodules.batches import ReportBatch
 from medvl.errors import ConfigError, nearest
 from medvl.metrics.zero_shot import Ensemble, ZeroShotClassification, prompt_scores
 from tasks.alignment.model import AlignmentModel
+from tasks.alignment.predictions import StudyResult
 
 SLOT = "{}"
 Mode = Literal["multiclass", "multilabel"]
@@ -148,12 +149,12 @@ class ZeroShot(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add the images of a batch; it is the image tower's second look at them."""
-        shown = batch.has_image
-        if self._evaluation is not None and shown.any():
-            with torch.inference_mode(), trainer.precision_plugin.forward_context():
-                images = _model(pl_module).embed_images(batch.images[shown], batch.valid[shown])
-            self._evaluation.update(images.float(), batch.labels[shown][:, self._columns])
+        """Add the images of a batch, as the test step has embedded them."""
+        results: list[StudyResult] = outputs
+        images = [one.image for one in results if one.image is not None]
+        if self._evaluation is not None and images:
+            labels = batch.labels[batch.has_image]
+            self._evaluation.update(torch.stack(images).to(labels.device), labels[:, self._columns])
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics of all ranks."""

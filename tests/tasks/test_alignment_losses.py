@@ -56,15 +56,29 @@ def test_mined_triplets_reach_the_loss() -> None:
     batch.valid[2] = False
     batch = replace(batch, triplets=torch.tensor([[0, 1, 2], [0, 3, 4], [3, 4, 5]]))
     found = task.losses(task(batch), batch)
-    assert found["triplets"] == 2
-    image, text = task(batch)
+    assert found["triplets"] == 3
+    image, text, _ = task(batch)
     by_hand: list[Tensor] = []
     for first, others in ((image, image), (text, text), (image, text), (text, image)):
-        hinges = [(first[a] @ (others[n] - others[p]) + 0.3).clamp_min(0) for a, p, n in ((0, 3, 4), (3, 4, 5))]
+        whole = [(0, 1, 2)] if others is text else []  # study 2 has no image
+        hinges = [(first[a] @ (others[n] - others[p]) + 0.3).clamp_min(0) for a, p, n in [*whole, (0, 3, 4), (3, 4, 5)]]
         by_hand.append(torch.stack(hinges).mean())
     torch.testing.assert_close(found["loss"], torch.stack(by_hand).sum() / 2)
     with pytest.raises(ConfigError, match="needs triplets"):
         task.losses(task(batch), replace(batch, triplets=None))
+
+
+def test_patches_of_one_token_are_the_image_itself() -> None:
+    batch = make_batch()
+    batch = replace(batch, images=batch.images[..., :8, :8], valid=batch.valid[:, :8, :8])
+    for pooling in ("encoder", "lse"):
+        tasks = [make_task(MedTrimLoss(miner=BatchMiner(fallback="below"), patches=v), image_pooling=pooling)
+                 for v in (0.0, 0.6)]  # fmt: skip
+        plain, local = (task.losses(task(batch), batch) for task in tasks)
+        assert tasks[1](batch).patches.tokens.shape == (6, 1, 32)
+        assert plain["it"] > 0
+        torch.testing.assert_close(local, plain)
+    assert tasks[1].eval()(batch).patches is None
 
 
 def test_entities_stand_before_labels_where_studies_are_compared() -> None:
