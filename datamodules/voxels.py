@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,6 +30,15 @@ class Scan:
 
     image: Tensor
     depth: DepthAxis
+
+    @classmethod
+    def of(
+        cls, hu: NDArray[np.int16], spacing: Spacing, depth: DepthAxis, wanted: Spacing, window: tuple[float, float]
+    ) -> Scan:
+        """Bring Hounsfield units `(D, H, W)` to a spacing, `window` becoming 0 to 1."""
+        low, high = window
+        image = ((torch.from_numpy(hu.astype(np.float32)) - low) / (high - low)).clamp_(0, 1)
+        return cls(resampled(image, spacing, wanted)[None], respaced(depth, wanted[0]))
 
 
 class Voxels:
@@ -61,10 +71,7 @@ class Voxels:
             DataError: It is not converted, or damaged.
         """
         stored = self.store[path]
-        low, high = self.window
-        hu = torch.from_numpy(stored.whole().astype(np.float32))
-        image = ((hu - low) / (high - low)).clamp_(0, 1)
-        return Scan(resampled(image, stored.spacing, self.spacing)[None], respaced(stored.depth, self.spacing[0]))
+        return Scan.of(stored.whole(), stored.spacing, stored.depth, self.spacing, self.window)
 
 
 def resampled(image: Tensor, spacing: Spacing, wanted: Spacing) -> Tensor:

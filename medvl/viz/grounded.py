@@ -13,10 +13,10 @@ from PIL import Image
 from medvl.grounded import GroundedBox, GroundedImage, GroundedReport, GroundedSentence
 from medvl.io.atomic import write_text
 from medvl.io.image import WINDOW, read_image
+from medvl.viz import ties
 from medvl.viz.page import escape, page, picture
 
 SIDE = 1100  # of a picture in the page, in pixels
-COLOURS = ("#ff9f2e", "#39d5a4", "#5cb8ff", "#f5e050", "#f392da", "#ff7a5c", "#9d9bff", "#b6d957")
 _NOTICE = (
     "For research use only. Not a medical device: not for diagnosis or treatment. Boxes are a model's guess at where a "
     "sentence is true; they do not say that it is. This page shows an image and a report: guard it as you guard those."
@@ -29,7 +29,6 @@ _STYLE = """
 .plate { --high: calc(100vh - 48px); width: min(100%, var(--high) * var(--ratio)); aspect-ratio: var(--ratio); }
 .plate img { display: block; width: 100%; height: 100%; }
 .plate svg { position: absolute; inset: 0; width: 100%; height: 100%; }
-.box { transition: opacity .12s; cursor: pointer; outline: none; }
 .box rect { fill: transparent; vector-effect: non-scaling-stroke; }
 .box .edge { stroke: #0009; stroke-width: 5px; pointer-events: none; }
 .box .line { stroke: var(--k); stroke-width: 2.5px; }
@@ -37,16 +36,6 @@ _STYLE = """
 .box text { fill: #10131a; font-weight: 700; text-anchor: middle; }
 .report h2 { margin: 22px 0 6px; text-transform: capitalize; }
 .report h2:first-child { margin-top: 0; }
-.said { margin: 2px 0; padding: 7px 10px 7px 44px; border-radius: 8px; position: relative; outline-offset: -2px; }
-.said small { display: block; }
-.said.placed { cursor: pointer; }
-.said.silent { color: var(--quiet); }
-.badge {
-  position: absolute; left: 10px; top: 8px; min-width: 24px; padding: 0 6px; border-radius: 12px; text-align: center;
-  font-size: .85rem; font-weight: 700; line-height: 22px; color: #10131a; background: var(--k); border: 1px solid #0003;
-}
-.silent .badge { color: var(--quiet); background: none; border: 1px dashed var(--quiet); }
-.study:has(.tied:is(:hover, :focus)) .box { opacity: .13; }
 @media (max-width: 820px) {
   .study { grid-template-columns: minmax(0, 1fr); gap: 14px; }
   .plates { top: 0; z-index: 1; background: var(--page); padding: 4px 0; }
@@ -69,19 +58,12 @@ def write_page(path: Path, report: GroundedReport, window: tuple[float, float] =
     """
     placed = list({one.text: one for one in report.sentences if one.groundable}.values())  # one number for one text
     plates = [_plate(report, number, image, placed, window) for number, image in enumerate(report.images)]
-    tints = "background: color-mix(in srgb, var(--k) 24%, transparent);"
-    ties = (
-        f"{chosen} .box.t{n} {{ opacity: 1; }}\n{chosen} .said.t{n} {{ {tints} }}\n"
-        for n in range(1, len(placed) + 1)
-        if (chosen := f".study:has(.t{n}:is(:hover, :focus))")
-    )
-    colours = (f".k{i} {{ --k: {colour}; }}\n" for i, colour in enumerate(COLOURS))
     body = (
         f'{_header(report, placed)}<div class="study"><div class="plates">{"".join(plates)}</div>'
         f'<div class="report">{_sentences(report, placed)}</div></div>'
     )
-    style = "".join([_STYLE, *colours, *ties])
-    return write_text(path, [page(f"Grounded report · {report.study}", body, style)])
+    rules = _STYLE + ties.style(len(placed), "box")
+    return write_text(path, [page(f"Grounded report · {report.study}", body, rules)])
 
 
 def _header(report: GroundedReport, placed: list[GroundedSentence]) -> str:
@@ -132,10 +114,10 @@ def _box(
     frame = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
     tag = f'<rect class="tag" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" rx="{high / 5:.1f}"/>'
     place = f'x="{x + wide / 2:.1f}" y="{y + high * 0.78:.1f}" font-size="{high * 0.8:.1f}"'
-    ties, title = f"t{n} k{(n - 1) % len(COLOURS)}", f"{sentence.text} ({box.score:.2f})"
+    title = f"{sentence.text} ({box.score:.2f})"
     lines = f'<rect class="edge" {frame}/><rect class="line" {frame}/>'
     drawn = f"<title>{escape(title)}</title>{lines}{tag}<text {place}>{n}</text>"
-    return f'<g class="box tied {ties}" tabindex="0">{drawn}</g>'
+    return f'<g class="box {ties.classes(n)}" tabindex="0">{drawn}</g>'
 
 
 def _sentences(report: GroundedReport, placed: list[GroundedSentence]) -> str:
@@ -154,7 +136,7 @@ def _sentence(sentence: GroundedSentence, number: int) -> str:
         scores = ", ".join(f"{box.score:.2f}" for box in sentence.boxes)
         words = {"negated": " · its words deny a finding", "normal": " · its words call something normal"}
         note = f"{count} box{'es' * (count > 1)} · {scores}{words.get(sentence.kind, '')}"
-        ties = f"placed tied t{number} k{(number - 1) % len(COLOURS)}"
-        return f'<p class="said {ties}" tabindex="0"><b class="badge">{number}</b>{text}<small>{note}</small></p>'
+        tied = f"placed {ties.classes(number)}"
+        return f'<p class="said {tied}" tabindex="0"><b class="badge">{number}</b>{text}<small>{note}</small></p>'
     note = _SILENT.get(sentence.kind, "no box") if sentence.asked else "says nothing of this image: not looked for"
     return f'<p class="said silent"><b class="badge">–</b>{text}<small>{note}</small></p>'

@@ -61,12 +61,20 @@ def folded(title: str, body: str) -> str:
     return f'<details class="card"><summary>{escape(title)}</summary>{body}</details>\n' if body else ""
 
 
-def picture(image: Image.Image, alt: str) -> str:
-    """Return an image as part of the page (JPEG, quality 85)."""
+def picture(image: Image.Image, alt: str, lossless: bool = False) -> str:
+    """Return an image as part of the page; formats as in `data_uri`."""
+    return f'<img alt="{escape(alt)}" loading="lazy" src="{data_uri(image, lossless)}">'
+
+
+def data_uri(image: Image.Image, lossless: bool = False) -> str:
+    """Return an image as an address that holds it: JPEG of quality 85, or PNG where nothing may be lost."""
     data = io.BytesIO()
-    image.save(data, "JPEG", quality=85, subsampling=0)
+    if lossless:
+        image.save(data, "PNG", optimize=True)
+    else:
+        image.save(data, "JPEG", quality=85, subsampling=0)
     code = base64.b64encode(data.getvalue()).decode("ascii")
-    return f'<img alt="{escape(alt)}" loading="lazy" src="data:image/jpeg;base64,{code}">'
+    return f"data:image/{'png' if lossless else 'jpeg'};base64,{code}"
 
 
 def escape(text: str) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from medvl.grounded import GroundedBox, GroundedImage, GroundedReport, GroundedSentence
-from medvl.viz.grounded import COLOURS, write_page
+from medvl.viz.grounded import write_page
+from medvl.viz.ties import COLOURS
 
 
 class Ties(HTMLParser):
