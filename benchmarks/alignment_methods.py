@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.training import CONFIGS, Trainings, logged
 from datamodules.reports import ReportData
 from datamodules.sources import MIMICCXR
+from datamodules.triplets import Remined, TripletSampler
 from datamodules.twins.mimic_cxr import FACTORS
 from medvl.io.atomic import write_text
 from ontology.mining import Settings
@@ -23,6 +24,7 @@ from ontology.training import EntityFile
 
 QUICKSTART = ("--config", str(CONFIGS / "quickstart" / "alignment.yaml"))
 BATCH, TRIPLETS = 32, 11  # studies of a batch; triplets of one: 33 studies at most
+SIDE = 96  # of the quickstart's images, in pixels
 RATES = (1e-3, 3e-3)
 TEMPERATURES, MARGINS = (0.07, 0.2), (0.1, 0.3)
 Extraction = dict[str, Path]  # files of entities, by whose they are
@@ -80,17 +82,11 @@ class Method:
         """Return in how many steps so many studies are encoded."""
         if self.mining is None:
             return max(1, studies // BATCH)
-        settings = Settings(**self.mining, seed=seed)
-        data = ReportData(
-            MIMICCXR(str(twin)),
-            batch_size=TRIPLETS,
-            on_error="quarantine",
-            seed=seed,
-            entities=EntityFile(str(files[self.entities]), "chexpert", settings),
-            remine_every=1,
-        )
+        data = ReportData(MIMICCXR(str(twin)), SIDE, on_error="quarantine")
         data.setup("fit")
-        sampler, encoded, steps = data.train_sampler(data.dataset("train")), 0, 0
+        settings = Settings(**self.mining, seed=seed)
+        mine = EntityFile(str(files[self.entities]), "chexpert", settings).miner(data.records("train"))
+        sampler, encoded, steps = TripletSampler(Remined(mine, every=1), TRIPLETS, seed=seed), 0, 0
         for epoch in count():
             sampler.set_epoch(epoch)
             for draw in sampler:
