@@ -1,4 +1,4 @@
-"""Rows of a table file: CSV in any dialect (zipped and gzipped too), Parquet, JSON lines."""
+"""Rows of a table file: CSV in any dialect (zipped and gzipped too), Parquet, JSON lines, Excel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Row:
     """One row of a table.
 
     Attributes:
-        where: File and line (CSV, JSON lines) or file and row number (Parquet), counted from 1.
+        where: File and line (CSV, JSON lines, Excel) or file and row number (Parquet), counted from 1.
         cells: Its values by column name.
         fault: What is wrong with the row itself, or ''.
     """
@@ -52,14 +52,14 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table by its suffix: `.parquet`, `.jsonl` or `.ndjson`, `.zip` (one CSV inside), `.gz`, else CSV.
+    """Read a table by its suffix: `.parquet`, `.jsonl` or `.ndjson`, `.zip` (one CSV inside), `.gz`, `.xlsx`, else CSV.
 
     Raises:
         DataError: The file is missing, empty or damaged; names the file and, where there is one, the line.
     """
     if not path.is_file():
         raise DataError("the table does not exist", where=str(path))
-    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, ".zip": _zipped, ".gz": _gzipped}
+    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, ".zip": _zipped, ".gz": _gzipped, ".xlsx": _excel}
     try:
         table = readers.get(path.suffix.lower(), _csv)(path)
     except (OSError, EOFError, zlib.error, csv.Error, zipfile.BadZipFile, UnicodeDecodeError, ValueError) as error:
@@ -166,6 +166,19 @@ def _parquet(path: Path) -> Table:
     table = pq.read_table(path)
     rows = [Row(f"{path.name}:{number}", cells) for number, cells in enumerate(table.to_pylist(), 1)]
     return Table(path, table.column_names, rows)
+
+
+def _excel(path: Path) -> Table:
+    """Read the first sheet of a workbook."""
+    from python_calamine import CalamineError, load_workbook
+
+    try:
+        sheet = load_workbook(str(path)).get_sheet_by_index(0).to_python(skip_empty_area=False)
+    except CalamineError as error:
+        raise DataError("the workbook cannot be read", where=str(path), hint=str(error)[:120]) from None
+    columns = [str(name).strip() for name in sheet[0]] if sheet else []
+    rows = [Row(f"{path.name}:{at}", dict(zip(columns, cells, strict=True))) for at, cells in enumerate(sheet[1:], 2)]
+    return Table(path, columns, [row for row in rows if any(str(value).strip() for value in row.cells.values())])
 
 
 def stream_columns(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
