@@ -14,7 +14,8 @@ from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss, SoftIn
 from tasks.alignment import AlignmentTask
 
 SHARES = ([0, 1, 2, 3], [4, 5])
-ALL = ("infonce", "soft", "supcon", "medtrim")
+VALIDATED = [[0, 1, 2], [3, 0]], [[4, 5]]  # a batch more on the first rank
+ALL = ("infonce", "soft", "supcon", "medtrim", "halves", "patches")
 
 
 def make_loss(name: str) -> AlignmentLoss:
@@ -25,6 +26,8 @@ def make_loss(name: str) -> AlignmentLoss:
             return SoftInfoNCE()
         case "supcon":
             return SupCon(learn_temperature=True)
+        case "patches":
+            return MedTrimLoss(miner=BatchMiner(fallback="below"), patches=0.5, paired=0.5)
         case _:
             return MedTrimLoss(miner=BatchMiner(fallback="below"))
 
@@ -32,13 +35,16 @@ def make_loss(name: str) -> AlignmentLoss:
 class Step(nn.Module):
     """A training step as a module, so that DDP wraps the loss as well."""
 
-    def __init__(self, task: AlignmentTask) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.task = task
+        self.task, self.halves = make_task(make_loss(name)).double(), name == "halves"
 
     def forward(self, rows: list[int]) -> Tensor:
         batch = make_batch(rows)
         batch.images = batch.images.double()
+        if self.halves:
+            batch.valid[[place for place, row in enumerate(rows) if row in (1, 4)]] = False
+            batch.texts = ["" if row in (0, 5) else text for row, text in zip(rows, batch.texts, strict=True)]
         return self.task.losses(self.task(batch), batch)["loss"]
 
 
@@ -56,18 +62,31 @@ def one_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name in ALL:
-        step = Step(make_task(make_loss(name)).double())
-        torch.save(gradients(DistributedDataParallel(step), SHARES[rank]), f"{folder}/{name}-{rank}")
+        torch.save(gradients(DistributedDataParallel(Step(name)), SHARES[rank]), f"{folder}/{name}-{rank}")
+    torch.save(validated(make_task(InfoNCE()), VALIDATED[rank]), f"{folder}/validated-{rank}")
     dist.destroy_process_group()
+
+
+def validated(task: AlignmentTask, batches: list[list[int]]) -> Tensor | None:
+    """Return the validation loss of batches, that of the ranks together."""
+    task.eval()
+    with torch.no_grad():
+        for rows in batches:
+            task.validation_step(make_batch(rows), 0)
+        return task._validation_loss()
 
 
 def test_two_ranks_give_the_gradient_of_one_process(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(one_rank, (str(tmp_path),), nprocs=2)
     for name in ALL:
-        whole = gradients(Step(make_task(make_loss(name)).double()), [*SHARES[0], *SHARES[1]])
+        whole = gradients(Step(name), [*SHARES[0], *SHARES[1]])
         first, second = (torch.load(tmp_path / f"{name}-{rank}", weights_only=True) for rank in range(2))
         torch.testing.assert_close((first["loss"] + second["loss"]) / 2, whole["loss"], rtol=1e-6, atol=1e-8)
         assert whole["loss"] > 0
         for parameter, expected in whole.items():
             if parameter != "loss":
                 torch.testing.assert_close(first[parameter], expected, rtol=1e-5, atol=1e-8, msg=f"{name} {parameter}")
+    expected = validated(make_task(InfoNCE()), [[*VALIDATED[0][0], *VALIDATED[1][0]], VALIDATED[0][1]])
+    assert expected is not None
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"validated-{rank}", weights_only=True), expected)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import yaml
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from datamodules.twins import chexpert, mimic_cxr
+from datamodules.sources.chexpert_labels import CHEXPERT
+from datamodules.twins import chexpert, mimic_cxr, rsna
 from medvl.cli.main import main
 from medvl.encoders import TinyConv, TinyText
 from medvl.errors import ConfigError
@@ -25,6 +28,7 @@ from tasks.alignment.model import AlignmentModel
 from tasks.alignment.zero_shot import ZeroShot, ZeroShotEvaluation, embed_prompts
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 NAMES = ["Edema", "Fracture", "Mass"]
 
 
@@ -114,10 +118,11 @@ def test_what_cannot_be_asked_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one step on a twin of MIMIC-CXR, in a folder with a twin of CheXpert."""
+    """A run of one step on a twin of MIMIC-CXR, in a folder with twins of CheXpert and RSNA."""
     here = tmp_path_factory.mktemp("run")
     mimic_cxr.write(here / "mimic", 16, seed=0, size=64, workers=0)
     chexpert.write(here / "chexpert", 16, seed=1, size=64, workers=0, split=False)
+    rsna.write(here / "rsna", 16, seed=1, size=64, workers=0)
     words = f"fit --config {CONFIGS}/quickstart/alignment.yaml --data.source.root mimic --data.image_size 32"
     more = (
         "--data.batch_size 8 --trainer.max_steps 1 --trainer.val_check_interval 1 --trainer.enable_progress_bar false"
@@ -133,6 +138,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("config", "source", "labels"),
     [
         ("chexpert", "CheXpert --data.source.root chexpert --data.source.unpaired true --data.source.split test", 5),
+        ("rsna", "ImageLabels --data.source.source RSNAPneumonia --data.source.source.root rsna", 1),
     ],
 )
 def test_a_run_is_measured_on_data_it_never_saw(
@@ -141,12 +147,43 @@ def test_a_run_is_measured_on_data_it_never_saw(
     monkeypatch.chdir(run.parents[3])
     monkeypatch.setattr("sys.argv", ["medvl"])
     words = f"test --run {run} --config {CONFIGS}/zero_shot/{config}.yaml --trainer.enable_progress_bar false"
+    if config == "rsna":
+        source += " --data.source.source.split test"
     assert main(f"{words} --data.source {source}".split()) == 0, capfd.readouterr().err
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     found = {key: value for row in rows for key, value in row.items() if key.startswith("test/zero_shot/")}
     assert found["test/zero_shot/images"] > 8
     assert 0 <= found["test/zero_shot/auc"] <= 1
     assert sum(key.startswith("test/zero_shot/auc/") for key in found) >= labels
+
+
+def test_five_of_chexpert_are_told_apart(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = run.parents[3]
+    rows = list(csv.DictReader((here / "chexpert/valid.csv").open()))
+    source = next(here.glob("chexpert/valid/*/*/*frontal*"))
+    for number, row in enumerate(rows):  # a patient each, who has one of the five
+        place = f"valid/patient{number:05d}/study1/view1_frontal.jpg"
+        row |= {name: "1.0" if name == FIVE[number % 5] else "" for name in CHEXPERT}
+        row |= {"Path": f"CheXpert-v1.0/{place}", "Frontal/Lateral": "Frontal", "AP/PA": "AP"}
+        (here / "five" / place).parent.mkdir(parents=True)
+        shutil.copy(source, here / "five" / place)
+    with (here / "five/valid.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("sys.argv", ["medvl"])
+    words = f"test --run {run} --config {CONFIGS}/zero_shot/chexpert_5x200.yaml --trainer.enable_progress_bar false"
+    drawn = "CheXpert5x200 --data.source.root five --data.source.per_class 2"
+    assert main(f"{words} --data.source {drawn}".split()) == 0, capfd.readouterr().err
+    shown = capfd.readouterr().out
+    assert "zero_shot/acc" in shown
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert found["test/zero_shot/images"] == 10
+    assert found["test/zero_shot/acc"] in [pytest.approx(right / 10) for right in range(11)]
+    assert {f"test/zero_shot/auc/{name}" for name in FIVE} <= found.keys()
 
 
 def test_labels_that_the_data_has_not_are_refused(
