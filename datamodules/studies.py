@@ -1,4 +1,4 @@
-"""Reports with the images they are about: one text file, a folder of them, or a table."""
+"""Reports with the images they are about: one text file, a folder of them, a table, or a data set of reports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datamodules.records import ReportRecord
+from datamodules.sources.base import Source
 from datamodules.sources.cells import cell
 from datamodules.sources.files import resolve_inside
 from datamodules.sources.rows import Row, read_table
@@ -64,6 +66,29 @@ def read_studies(
     if folder or not images:
         raise ConfigError("which image is the report about?", where=str(report), hint="--image FILE [FILE ...]")
     return [Study(report.stem, list(images), read_text(report), str(report))]
+
+
+def studies_of(source: Source[ReportRecord], split: str | None = None) -> list[Study]:
+    """Return the studies of a data set, its sections under their headings.
+
+    Args:
+        source: The data set.
+        split: Only that one; None for all.
+
+    Raises:
+        DataError: The data set cannot be read, or no study of that split has an image.
+    """
+    records = [record for record in source.load().records if record.images and split in (None, record.split)]
+    if not records:
+        raise DataError(f"no study with an image in {split or 'any split'}", where=str(source.root))
+    return [_of_record(source, record) for record in records]
+
+
+def _of_record(source: Source[ReportRecord], record: ReportRecord) -> Study:
+    images = [resolve_inside(source.root, path, source.follow_links) for path in record.images]
+    parts = {"FINDINGS": record.findings, "IMPRESSION": record.impression}
+    report = "\n\n".join(f"{name}: {text}" for name, text in parts.items() if text) or record.other
+    return Study(record.study_id, images, report or None, record.row)
 
 
 def read_text(path: Path) -> str:

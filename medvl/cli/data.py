@@ -144,7 +144,7 @@ def check(
     """Print everything wrong with a data set; 1 if a row cannot be used."""
     from datamodules.check import check_source, write_quarantine
 
-    report = check_source(_source(format, root, options), decode=decode, max_boxes=queries, guards=guard)
+    report = check_source(data_set(format, root, options), decode=decode, max_boxes=queries, guards=guard)
     print_report(report)
     if output:
         written = write_quarantine(output, report.problems)
@@ -158,7 +158,7 @@ def clean(format: str, root: str, **options: Any) -> int:
     """Clean weak labels."""
     own = {name: value for name, value in options.items() if name in cleaning.OPTIONS}
     rest = {name: value for name, value in options.items() if name not in own}
-    return cleaning.clean(cast("PhraseSource", _source(format, root, rest)), own | {"root": root})
+    return cleaning.clean(cast("PhraseSource", data_set(format, root, rest)), own | {"root": root})
 
 
 def print_report(report: Report) -> None:
@@ -205,7 +205,7 @@ def convert(
     kept = _data_settings(config)
     size = size or kept.get("image_size", IMAGE_SIZE)
     low, high = _percentiles(window or kept.get("window", WINDOW))
-    source = _source(format, root, options)
+    source = data_set(format, root, options)
     records, start = source.load().records, time.perf_counter()
     pixels = Pixels(source.root, size, (low, high), "disk")
     unreadable: dict[str, str] = {}
@@ -250,7 +250,7 @@ def show(format: str, root: str, output: Path, only: str | None, n: int, **optio
     from medvl.io.image import read_image
     from medvl.viz.overlay import caption, draw_boxes, grid
 
-    source = _source(format, root, options)
+    source = data_set(format, root, options)
     records = [record for record in source.load().records if only in (None, record.split) and record.paths]
     if not records:
         raise DataError(f"no usable row in split {only}", where=root)
@@ -273,7 +273,7 @@ def reports(format: str, root: str, output: Path, **options: Any) -> int:
     """Write the reports of a data set, a line per study."""
     from medvl.cli import texts
 
-    return texts.reports(_source(format, root, options), output)
+    return texts.reports(data_set(format, root, options), output)
 
 
 def _shown(record: PhraseRecord | ReportRecord) -> tuple[str, tuple[tuple[float, float, float, float], ...]]:
@@ -283,7 +283,12 @@ def _shown(record: PhraseRecord | ReportRecord) -> tuple[str, tuple[tuple[float,
     return (record.text, ()) if isinstance(record, ReportRecord) else (record.phrase, record.boxes)
 
 
-def _source(format: str, root: str, options: dict[str, Any]) -> Source[Any]:
+def data_set(format: str, root: str, options: dict[str, Any]) -> Source[Any]:
+    """Return a data set of `medvl data list` with its own options.
+
+    Raises:
+        DataError: There is nothing at `root`.
+    """
     if not Path(root).exists():
         command = f"medvl data twin {format} FOLDER writes a synthetic one" if format in TWINS else "medvl data list"
         raise DataError("no such data set", where=root, command=command)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentError
+from argparse import ArgumentError, Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from medvl.cli.plain import Parser, pairs
+from datamodules.catalog import SOURCES
+from medvl.cli.data import data_set, load
+from medvl.cli.plain import Parser, add_options, pairs
 from medvl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -19,11 +21,14 @@ if TYPE_CHECKING:
     from medvl.outputs import PhrasePrediction
 
 RESULTS = "reports.jsonl"
+DATASETS = ("mimic-cxr", "chexpert", "padchest", "openi")  # those of `medvl data list` that hold reports
+OWN = {"root", "columns"}  # of a data set's options, what `--report` and `--columns` say here
 
 
 def run(words: list[str]) -> int:
     """Ground reports: a page and a line of JSON for each study, COCO results for all."""
     parser = _parser()
+    named = _options_of_dataset(parser, words)
     if {"-h", "--help"} & set(words):
         parser.print_help()
         return 0
@@ -33,14 +38,12 @@ def run(words: list[str]) -> int:
     if not (given.report or given.image):
         raise ConfigError("nothing to predict on", hint="--report and --image, or --generator and --image")
 
-    from datamodules.studies import read_studies
-
-    report = Path(given.report) if given.report else None
-    studies = read_studies(report, [Path(name) for name in given.image], given.columns)
+    studies = _studies(given, named)
 
     from medvl.cli.grounder import Grounder
     from medvl.cli.quiet import quieten
     from medvl.cli.restore import restore
+    from medvl.cli.runs import output_folder
     from tasks.grounding.task import PhraseTask
 
     quieten()
@@ -51,7 +54,7 @@ def run(words: list[str]) -> int:
     grounder = Grounder(restored.model, restored.data, given.device)
     if given.threshold is not None:
         grounder.task.postprocess = replace(grounder.task.postprocess, threshold=given.threshold)
-    folder = _folder(given.output, restored.run)
+    folder = output_folder(given.output, restored.run, "reports")
     reports = _each(lambda study: grounder.ground(study, generator, given.generator or ""), studies)
     try:
         pages = write_reports(folder, reports, grounder.window)
@@ -61,6 +64,32 @@ def run(words: list[str]) -> int:
         raise
     print(f"{folder}  next: look at {pages[0]}" + (f" (and {len(pages) - 1} more)" if pages[1:] else ""))
     return 0
+
+
+def _options_of_dataset(parser: Parser, words: list[str]) -> list[str]:
+    """Add the options of the data set that `--format` names; return their names."""
+    first = Parser(prog=parser.prog, add_help=False)
+    first.add_argument("--format", choices=DATASETS)
+    name = first.parse_known_args(words)[0].format
+    if name is None:
+        return []
+    known = set(vars(parser.parse_args([])))
+    add_options(parser, load(SOURCES[name].class_path), OWN)
+    return [option for option in vars(parser.parse_args([])) if option not in known]
+
+
+def _studies(given: Namespace, named: list[str]) -> list[Study]:
+    """Return the studies to ground, none of their images opened yet."""
+    from datamodules.studies import read_studies, studies_of
+
+    if given.format is None:
+        if given.only:
+            raise ConfigError("only a data set has splits", where="--only", hint="add --format mimic-cxr, for example")
+        report = Path(given.report) if given.report else None
+        return read_studies(report, [Path(name) for name in given.image], given.columns)
+    if given.image or not given.report:
+        raise ConfigError("a data set brings its own images", where="--format", hint="expected --report FOLDER alone")
+    return studies_of(data_set(given.format, given.report, {name: getattr(given, name) for name in named}), given.only)
 
 
 def write_reports(folder: Path, reports: Iterable[GroundedReport], window: tuple[float, float]) -> list[Path]:
@@ -117,7 +146,12 @@ def _parser() -> Parser:
         description="Ground whole reports: sentences, boxes, and a page where both are tied by colour.",
         epilog="--generator.NAME VALUE passes arguments to a generator that is a class. See docs/grounded-reports.md.",
     )
-    parser.add_argument("--report", help="a text file, a folder of them, or a table with columns image and report")
+    parser.add_argument(
+        "--report",
+        help="a text file, a folder of them, a table with columns image and report, or, with --format, a data set",
+    )
+    parser.add_argument("--format", choices=DATASETS, help="--report is a data set in this layout (medvl data list)")
+    parser.add_argument("--only", choices=("train", "val", "test"), help="a single split of the data set")
     parser.add_argument("--image", nargs="+", default=[], help="the report's images; of several reports, their folder")
     parser.add_argument("--columns", type=pairs, default={}, metavar="A=B,...", help="names of image, report, study_id")
     parser.add_argument("--generator", help="what writes the report where none is given: a function image -> text")
@@ -129,17 +163,6 @@ def _parser() -> Parser:
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (an accelerator where there is one)")
     parser.add_argument("--allow-import", action="append", default=[], metavar="PACKAGE", help="open it to --generator")
     return parser
-
-
-def _folder(output: str | None, run: Path | None) -> Path:
-    """Return the folder to write to, which holds nothing yet."""
-    from medvl.cli.runs import new_run
-
-    folder = Path(output) if output else new_run((run or Path()) / "reports")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError("there is something already", where=str(folder), hint="--output names a new or empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _each(ground: Callable[[Study], GroundedReport], studies: Sequence[Study]) -> Iterator[GroundedReport]:

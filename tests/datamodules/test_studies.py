@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.studies import read_studies, read_text
+from datamodules.sources import MIMICCXR
+from datamodules.studies import read_studies, read_text, studies_of
+from datamodules.twins import mimic_cxr
 from medvl.errors import ConfigError, DataError
 
 
@@ -75,3 +77,21 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         read_studies(tmp_path)
     with pytest.raises(DataError, match="no such report"):
         read_text(tmp_path / "none.txt")
+
+
+def test_a_data_set_of_reports(tmp_path: Path) -> None:
+    mimic_cxr.write(tmp_path, 8, seed=0, size=32, workers=0)
+    records = MIMICCXR(tmp_path).load().records
+    studies = studies_of(MIMICCXR(tmp_path))
+    assert [study.name for study in studies] == [record.study_id for record in records]
+    for study, record in zip(studies, records, strict=True):
+        assert study.images == [tmp_path / path for path in record.images]
+        told = study.report or ""
+        assert f"FINDINGS: {record.findings}" in told or not record.findings
+        assert f"IMPRESSION: {record.impression}" in told or not record.impression
+        assert (study.report is None) == (not record.text)
+    train = [record.study_id for record in records if record.split == "train"]
+    assert [study.name for study in studies_of(MIMICCXR(tmp_path), "train")] == train
+    assert 0 < len(train) < len(records)
+    with pytest.raises(DataError, match="no study with an image in val"):
+        studies_of(MIMICCXR(tmp_path, split="test"), "val")

@@ -13,7 +13,9 @@ import torch
 from cli_toy import Run, medvl
 from PIL import Image
 
+from datamodules.sources import MIMICCXR
 from datamodules.studies import Study
+from datamodules.twins import mimic_cxr
 from medvl.cli.grounder import Grounder
 from medvl.cli.main import main
 from medvl.cli.restore import restore
@@ -141,6 +143,21 @@ def test_tables_and_folders_of_reports(medvl: Run, trained: Path, image: Path, t
     assert [(one["study"], one["page"]) for one in lines("o2")] == [("a", "00001.html"), ("b", "00002.html")]
 
 
+def test_a_data_set_in_its_own_layout(medvl: Run, trained: Path, tmp_path: Path) -> None:
+    mimic_cxr.write(tmp_path / "mimic", 8, seed=0, size=32, workers=0)
+    words = f"predict --report mimic --format mimic-cxr --run {trained} --threshold 0"
+    status, _, error = medvl(f"{words} --only train --output o1")
+    assert status == 0, error
+    train = [record for record in MIMICCXR(Path("mimic")).load().records if record.split == "train"]
+    assert [one["study"] for one in lines("o1")] == [record.study_id for record in train]
+    for one, record in zip(lines("o1"), train, strict=True):
+        assert [image["file"] for image in one["images"]] == [f"mimic/{path}" for path in record.images]
+        assert {sentence["section"] for sentence in one["sentences"]} <= {"findings", "impression"}
+        assert all(sentence["text"] in " ".join(record.text.split()) for sentence in one["sentences"])
+    assert "--views" in medvl("predict --format mimic-cxr --report --help")[1]
+    assert "did you mean '--views'" in medvl(f"{words} --view all")[2]
+
+
 def test_a_generator_writes_what_is_not_given(medvl: Run, trained: Path, image: Path) -> None:
     Path("their_words.py").write_text(GENERATOR)
     words = f"predict --image x.png --run {trained} --allow-import their_words --generator their_words"
@@ -178,6 +195,10 @@ def test_help_tells_both_ways(medvl: Run) -> None:
         ("--report report.txt --image x.png --run RUN --treshold 1", "did you mean '--threshold'?"),
         ("--report t.csv --run RUN", "column 'image' is missing"),
         ("--report t.csv --image x.png --run RUN", "several reports need a folder of images"),
+        ("--report t.csv --only test --run RUN", "only a data set has splits"),
+        ("--report none --format mimic-cxr --run RUN", "no such data set"),
+        ("--report . --format mimic-cxr --image x.png --run RUN", "a data set brings its own images"),
+        ("--report . --format vindr-cxr --run RUN", "no --format 'vindr-cxr'"),
         ("--generator os.system --image x.png --run RUN", "os.system is not allowed"),
         ("--generator=tasks.nothing --image x.png --run RUN", "nothing"),
         ("--report report.txt --image x.png --ckpt_path x.png", "not a whole checkpoint"),
