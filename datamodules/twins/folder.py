@@ -18,6 +18,7 @@ from medvl.errors import DataError
 
 MARKER = "twin.json"
 EDITION = 1  # raise it whenever the same arguments write other pictures, sentences or tables than before
+EDITIONS = {"ct-rate": 2}  # of formats that changed alone: twins of the others stay as they are
 
 
 @contextmanager
@@ -26,12 +27,12 @@ def twin_folder(folder: Path, arguments: dict[str, Any]) -> Iterator[Path | None
 
     Args:
         folder: Where the twin shall be.
-        arguments: What made it; kept in `twin.json` with `EDITION`, and compared with it on a repeated call.
+        arguments: What made it; kept in `twin.json` with its edition, and compared with it on a repeated call.
 
     Raises:
         DataError: `folder` holds something else, were it the same twin as an older medvl drew it.
     """
-    marker = {**arguments, "edition": EDITION}
+    marker = {**arguments, "edition": EDITIONS.get(arguments.get("format", ""), EDITION)}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         _same_or_refuse(folder, marker)
         yield None
@@ -54,7 +55,7 @@ def _same_or_refuse(folder: Path, marker: dict[str, Any]) -> None:
         found = None
     if found == marker:
         return
-    if isinstance(found, dict) and found.get("edition") != EDITION:
+    if isinstance(found, dict) and found.get("edition") != marker["edition"]:
         raise DataError(
             "the folder holds a twin of another edition of medvl, which drew other pictures",
             where=str(folder),

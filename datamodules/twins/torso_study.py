@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.twins.torso import Canvas, Torso, paint_torso, sample_torso
+from datamodules.twins.torso import Canvas, Organ, Torso, paint_torso, sample_torso
 from datamodules.twins.torso_findings import KINDS, Lesion, draw_lesion, paint_lesion, plan_lesions
 from datamodules.twins.torso_scan import SITES, Scan, Site, again, finish, sample_scan
 from datamodules.twins.torso_words import Claim, Tongue, absent_claim, affirm, claim_of, normal
@@ -72,6 +72,7 @@ def make_ct(
     site = SITES[number]
     scan = sample_scan(rng, torso, site, size)
     canvas = paint_torso(scan.grid(torso), torso)
+    organs = _organs(canvas, scan)
     planned = plan_lesions(rng, canvas)
     absent = [draw_lesion(rng, canvas) for _ in range(1 + int(rng.random() < 0.3))]
     contrast, noise = 1.1 - 0.5 * difficulty, 0.5 + difficulty
@@ -92,6 +93,7 @@ def make_ct(
     factors = {
         "torso": asdict(torso),
         "scans": [asdict(volume.scan) for volume in volumes],
+        "organs": organs,
         "site": number,
         "lesions": [_told(lesion, covered, torso, scan) for lesion, covered in covers.items()],
         "snippets": [asdict(one) | {"reference": cited.get(one, "")} for one in snippets],
@@ -149,6 +151,22 @@ def _snippets(
             text = affirm(rng, claimed, False, language, site)
             found.append(TwinSnippet(text, claimed, (), _organ(claimed.kind)))
     return list({one.text: one for one in found}.values())
+
+
+def _organs(canvas: Canvas, scan: Scan) -> dict[str, tuple[float, float]]:
+    """Return the depths in mm that the slices of each organ in the scan cover; of two, each side's and both's."""
+    found: dict[str, tuple[float, float]] = {}
+    for organ in Organ:
+        slices = np.flatnonzero((canvas.organ == organ).any((1, 2)))
+        if not organ or not len(slices):
+            continue
+        low, high = (round(scan.origin[2] + scan.spacing[0] * at, 2) for at in (slices[0] - 0.5, slices[-1] + 0.5))
+        name = organ.name.lower()
+        found[name] = float(low), float(high)
+        if (both := name.rpartition("_")[2]) != name:
+            other = found.get(both, found[name])
+            found[both] = min(other[0], found[name][0]), max(other[1], found[name][1])
+    return found
 
 
 def _organ(kind: str) -> str:

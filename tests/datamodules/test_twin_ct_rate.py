@@ -96,6 +96,26 @@ def test_findings_are_seen_where_they_are_said_to_be(studies: list[TwinCt]) -> N
             assert edges[0] - 12 < told["z"] < edges[1] + 12
 
 
+def test_the_depths_of_organs_are_those_of_the_scan(studies: list[TwinCt]) -> None:
+    """Painted anew, each organ fills its outermost slices and no other; findings touch the organ that holds them."""
+    for index, study in enumerate(studies[:4]):
+        torso, scan = sample_torso(np.random.default_rng([SEED, index])), study.volumes[0].scan
+        canvas = paint_torso(scan.grid(torso), torso)
+        organs = study.factors["organs"]
+        shown = {organ.name.lower() for organ in Organ if organ and (canvas.organ == organ).any()}
+        assert shown <= set(organs) <= shown | {"lung", "kidney"}
+        for name in shown:
+            slices = (canvas.organ == Organ[name.upper()]).any((1, 2)).nonzero()[0]
+            edges = [scan.depths[slices[0]] - scan.spacing[0] / 2, scan.depths[slices[-1]] + scan.spacing[0] / 2]
+            np.testing.assert_allclose(organs[name], edges, atol=0.01)
+        low, high = organs["lung"]
+        sides = [organs[name] for name in ("right_lung", "left_lung") if name in organs]
+        assert (low, high) == (min(one for one, _ in sides), max(one for _, one in sides))
+        for lesion in lesions_of(study):
+            (start, stop), (low, high) = lesion["interval"], organs[lesion["organ"]]
+            assert max(low, start) < min(high, stop)
+
+
 def test_three_findings_at_different_depths_two_of_them_in_one_organ(studies: list[TwinCt]) -> None:
     for study in studies:
         lesions = lesions_of(study)
