@@ -58,7 +58,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "check": add("check", help="find everything wrong before training does"),
         "clean": add("clean", help="mend weak labels: pairs in, kept pairs and an audit out"),
         "convert": add("convert", help="shrink images, or chunk CT volumes, once, into the cache that training reads"),
-        "show": add("show", help="draw images with their phrases and boxes"),
+        "show": add("show", help="draw images with their phrases and boxes, or CTs with their snippets"),
         "reports": add("reports", help="write the reports for medvl ontology extract"),
     }
     functions = {"list": show_list, "twin": twin, "check": check, "clean": clean, "convert": convert, "show": show}
@@ -83,7 +83,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     _convert_arguments(commands["convert"])
     commands["show"].add_argument("--output", type=Path, default=Path("data.png"), help="picture to write")
     commands["show"].add_argument("--only", choices=("train", "val", "test"), help="a single split")
-    commands["show"].add_argument("--n", type=int, default=9, help="how many phrases")
+    commands["show"].add_argument("--n", type=int, help="how many phrases (9), or CT studies (4)")
     commands["reports"].add_argument("--output", type=Path, required=True, help="JSON lines to write")
     return parser, commands
 
@@ -191,10 +191,12 @@ def convert(
     **options: Any,
 ) -> int:
     """Fill the image cache that `fit` with the same image size and window reads, or the store of volumes."""
-    if format == volumes.FORMAT:
+    if format == volumes.FORMAT or volumes.holds(SOURCES[format].class_path):
         if config or size or window:
             raise ConfigError("--config, --size and --window are for images", hint="volumes keep every voxel")
-        return volumes.convert(root, workers, engine, output)
+        if format == volumes.FORMAT:
+            return volumes.convert(root, workers, engine, output)
+        return volumes.convert_source(data_set(format, root, options), workers, engine, output)
     if workers is not None or engine != "local" or output:
         raise ConfigError("--workers, --engine and --output are for volumes", command="medvl data convert volumes ROOT")
     from datamodules.pixels import IMAGE_SIZE, Pixels
@@ -245,18 +247,20 @@ def _data_settings(configs: list[Path]) -> dict[str, Any]:
     return found
 
 
-def show(format: str, root: str, output: Path, only: str | None, n: int, **options: Any) -> int:
-    """Draw `n` phrases of different images, those with boxes first; or reports."""
-    from medvl.io.image import read_image
-    from medvl.viz.overlay import caption, draw_boxes, grid
-
+def show(format: str, root: str, output: Path, only: str | None, n: int | None, **options: Any) -> int:
+    """Draw `n` phrases of different images, those with boxes first; or reports; or CT studies."""
     source = data_set(format, root, options)
     records = [record for record in source.load().records if only in (None, record.split) and record.paths]
     if not records:
         raise DataError(f"no usable row in split {only}", where=root)
+    if volumes.holds(SOURCES[format].class_path):
+        return volumes.show(source, records, output, n or 4)
+    from medvl.io.image import read_image
+    from medvl.viz.overlay import caption, draw_boxes, grid
+
     order = sorted(records, key=lambda record: not _shown(record)[1])
     chosen = list({record.paths[0]: record for record in reversed(order)}.values())[::-1]
-    chosen = sorted(chosen, key=lambda record: not _shown(record)[1])[:n]
+    chosen = sorted(chosen, key=lambda record: not _shown(record)[1])[: n or 9]
     panels = []
     for record in chosen:
         text, boxes = _shown(record)

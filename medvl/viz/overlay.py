@@ -90,7 +90,7 @@ def caption(picture: Image.Image, text: str, note: str = "", width: int | None =
     panel.paste(picture, (0, 0))
     pen = ImageDraw.Draw(panel)
     for i, (line, ink) in enumerate(lines):
-        pen.text((2, picture.height + size // 2 + i * step), line, fill=ink, font=_font(size))
+        pen.text((2, picture.height + size // 2 + i * step), line, fill=ink, font=lettering(size))
     return panel
 
 
@@ -151,7 +151,7 @@ def _panel(prediction: PhrasePrediction, size: int) -> Image.Image:
 
 
 def _legend(pen: ImageDraw.ImageDraw, gap: int) -> None:
-    x, middle, font = float(gap), gap + _LEGEND / 2, _font(16)
+    x, middle, font = float(gap), gap + _LEGEND / 2, lettering(16)
     for name, colour in (("gold", GOLD), ("predicted, with score", PREDICTED)):
         box = (x, middle - 9, x + 40, middle + 9)
         pen.rectangle(box, fill=(60, 64, 70))
@@ -202,7 +202,7 @@ def _label(
     taken: list[tuple[float, float, float, float]],
 ) -> None:
     """Write a score at a corner of its box where no other score is yet: above, below, or within."""
-    font = _font(max(12, round(max(size) / 25)))
+    font = lettering(max(12, round(max(size) / 25)))
     left, top, right, bottom = font.getbbox(text)
     width, height = math.ceil(right - left) + 8, math.ceil(bottom - top) + 6
     x0, y0, x1, y1 = box
@@ -226,7 +226,7 @@ def _save(picture: Image.Image, path: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def lettering(size: int) -> ImageFont.FreeTypeFont:
     """Return DejaVu Sans, which comes with matplotlib and knows every letter that a report may hold."""
     import matplotlib
 

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from cli_toy import Run, medvl
 from ct_files import write_nifti, write_series
+from PIL import Image
 
+from datamodules.sources import CTRATE
+from datamodules.twins import ct_rate
 from medvl.io.volume_store import VolumeStore
 
 __all__ = ["medvl"]
@@ -51,6 +54,7 @@ def test_volumes_are_converted_counted_and_quarantined(medvl: Run, root: Path) -
     [
         ("volumes nowhere", "error: no such folder\n  where: nowhere\n"),
         ("volumes {root} --size 64", "error: --config, --size and --window are for images\n"),
+        ("ct-rate {root} --window 2 98", "error: --config, --size and --window are for images\n"),
         ("table {root} --engine ray", "error: --workers, --engine and --output are for volumes\n"),
         ("volumes {root} --engine dask", "error: no --engine 'dask'\n"),
     ],
@@ -64,3 +68,39 @@ def test_mistakes_are_told(medvl: Run, root: Path, words: str, expected: str) ->
 def test_an_empty_folder_holds_no_volume(medvl: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert medvl(f"data convert volumes {tmp_path / 'empty'}")[2].startswith("error: no volume below this folder\n")
+
+
+@pytest.fixture(scope="module")
+def first_edition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CT-RATE's first edition, whose rescale and affine stand in its tables alone."""
+    folder = tmp_path_factory.mktemp("ct") / "v1"
+    ct_rate.write(folder, 3, seed=4, size=24, workers=0, edition="v1")
+    return folder
+
+
+def test_a_data_set_is_converted_with_what_its_tables_declare(
+    medvl: Run, first_edition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDVL_CACHE", str(tmp_path / "cache"))
+    status, out, error = medvl(f"data convert ct-rate {first_edition} --workers 0 --output left_out.jsonl")
+    assert (status, error) == (0, "")
+    assert "left_out.jsonl: 0 volumes to leave out" in out
+    source = CTRATE(first_edition)
+    store = VolumeStore(source.root)
+    for record in source.load().records:
+        for path in record.volumes:
+            stored = store[path]
+            assert stored.whole().min() >= -1024
+            assert -1000 < np.median(stored.whole()) < 200  # as stored, it is 1,024 more
+            low, high = (stored.depth.z(at) for at in (-1, stored.depth.count))
+            assert all(low < one.low < one.high < high for snippet in record.snippets for one in snippet.intervals)
+
+
+def test_studies_are_drawn_with_bands_where_their_snippets_lie(medvl: Run, first_edition: Path) -> None:
+    status, out, error = medvl(f"data show ct-rate {first_edition} --n 2 --output drawn/cts.png")
+    assert (status, out, error) == (0, "drawn/cts.png\n", "")
+    with Image.open("drawn/cts.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert pixels.shape[1] > 2 * 900
+    coloured = (pixels.max(2) - pixels.min(2) > 40).any(1)
+    assert 0.1 < coloured.mean() < 1
