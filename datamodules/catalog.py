@@ -107,6 +107,30 @@ SOURCES = {
         "CC BY-NC-ND 4.0",
         "https://zenodo.org/records/6406114",
     ),
+    "radgenome-chestct": SourceInfo(
+        "datamodules.sources.rad_genome.RadGenomeChestCT",
+        "RadGenome-ChestCT: 665,000 sentences of CT-RATE's reports with their region, as depths of the region's mask",
+        "CC BY-NC-SA 4.0, on request (Hugging Face)",
+        "https://huggingface.co/datasets/RadGenome/RadGenome-ChestCT",
+    ),
+    "totalsegmentator": SourceInfo(
+        "datamodules.sources.total_segmentator.TotalSegmentator",
+        "TotalSegmentator: 1,228 CTs with 117 structures, as template snippets in English and German; no reports",
+        "CC BY 4.0",
+        "https://zenodo.org/records/6802613",
+    ),
+    "deeplesion": SourceInfo(
+        "datamodules.sources.deep_lesion.DeepLesion",
+        "DeepLesion: 32,735 lesions of 4,427 patients on key slices of CT slabs, as template snippets; no reports",
+        "by NIH's terms of use",
+        "https://nihcc.app.box.com/v/DeepLesion",
+    ),
+    "merlin": SourceInfo(
+        "datamodules.sources.merlin.Merlin",
+        "Merlin: 25,494 abdominal CTs of 18,317 patients with reports and findings for zero-shot; no snippets",
+        "Stanford University research use (AIMI), on request",
+        "https://stanfordaimi.azurewebsites.net",
+    ),
     "volume-table": SourceInfo(
         "datamodules.sources.volume_table.VolumeTable",
         "a table of your own: CSV, Parquet or JSON lines with volume, text, labels, snippets, patient_id, split",

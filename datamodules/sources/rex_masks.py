@@ -84,9 +84,13 @@ def _shown(path: Path, offset: int, kind: np.dtype[Any], shape: tuple[int, ...])
     return shown
 
 
+def runs_of(shown: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return first slice and the one after the last of each run of slices."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], shown, [False]]).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
 def _stretches(shown: NDArray[np.bool_], first: float, step: float) -> list[tuple[float, float]]:
     """Return the depths of the runs of slices, each with half a slice at either end."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], shown, [False]]).astype(np.int8)))
-    runs = edges.reshape(-1, 2)
-    ends = [sorted((first + step * (start - 0.5), first + step * (stop - 0.5))) for start, stop in runs]
+    ends = [sorted((first + step * (start - 0.5), first + step * (stop - 0.5))) for start, stop in runs_of(shown)]
     return sorted((round(low, 3), round(high, 3)) for low, high in ends)

@@ -59,7 +59,8 @@ def read_table(path: Path) -> Table:
     """
     if not path.is_file():
         raise DataError("the table does not exist", where=str(path))
-    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, ".zip": _zipped, ".gz": _gzipped, ".xlsx": _excel}
+    readers = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, ".zip": _zipped, ".gz": _gzipped}
+    readers[".xlsx"] = _excel
     try:
         table = readers.get(path.suffix.lower(), _csv)(path)
     except (OSError, EOFError, zlib.error, csv.Error, zipfile.BadZipFile, UnicodeDecodeError, ValueError) as error:

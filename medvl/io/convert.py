@@ -20,6 +20,7 @@ from medvl.io.dicom_series import dicom_files, list_series
 from medvl.io.hounsfield import Rescale
 from medvl.io.nifti import SUFFIXES, read_nifti
 from medvl.io.npz import read_npz
+from medvl.io.slab import SUFFIX, read_slab, slab_files
 from medvl.io.volume import Volume, VolumeError
 from medvl.io.volume_store import LAYOUT, VolumeStore, file_hash
 from medvl.io.workers import Engine, cores, run_all
@@ -30,9 +31,9 @@ class VolumeItem:
     """What to convert.
 
     Attributes:
-        path: A NIfTI file, a folder of DICOM slices, or a `.npz`, relative to the root.
+        path: A NIfTI file, a folder of DICOM slices, a `.npz`, or the first PNG of a slab, relative to the root.
         rescale: Slope and intercept that a table declares (`medvl.io.hounsfield` decides whether they apply).
-        affine: Of a `.npz`, or what a table says in place of a NIfTI's own: four rows, `(i, j, k, 1)` to RAS mm.
+        affine: Of a `.npz` or slab, or what a table says in place of a NIfTI's own: four rows, `(i, j, k, 1)` to RAS.
         array: The name of the volume's array in a `.npz`.
     """
 
@@ -172,7 +173,9 @@ def read_item(source: Path, item: VolumeItem) -> Iterator[tuple[str, Volume | Vo
         return
     declared = [] if item.rescale is None else [Rescale(*item.rescale)]
     affine = None if item.affine is None else np.asarray(item.affine, np.float64)
-    if item.array and affine is not None:
+    if source.suffix == SUFFIX and affine is not None and declared:
+        yield item.path, _tried(partial(read_slab, source, affine, declared[0]))
+    elif item.array and affine is not None:
         yield item.path, _tried(partial(read_npz, source, item.array, affine, declared))
     else:
         yield item.path, _tried(partial(read_nifti, source, declared, affine))
@@ -197,18 +200,26 @@ def _told(error: VolumeError, source: Path) -> str:
 
 def _stamp(source: Path, item: VolumeItem) -> tuple[str, int]:
     """Return a hash of the names, sizes and times of an item's files and of what is declared of it, and its bytes."""
-    files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
+    files = _files(source)
     states = [path.stat() for path in files]
     seen = [[path.name, state.st_size, state.st_mtime_ns] for path, state in zip(files, states, strict=True)]
     text = json.dumps([seen, item.rescale, item.affine, item.array])
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest(), sum(state.st_size for state in states)
 
 
+def _files(source: Path) -> list[Path]:
+    """Return the files of an item."""
+    if source.is_dir():
+        return sorted(path for path in source.iterdir() if path.is_file())
+    return (slab_files(source) if source.suffix == SUFFIX else []) or [source]
+
+
 def _source_hash(source: Path) -> str:
-    """Return the sha256 of a file, or of the hashes of a folder's DICOM files in the order of their names."""
-    if not source.is_dir():
+    """Return the sha256 of a file, or of the hashes of a slab's or a folder's DICOM files in their order."""
+    files = list(dicom_files(source)) if source.is_dir() else _files(source)
+    if len(files) == 1 and not source.is_dir():
         return file_hash(source)
-    return hashlib.sha256("".join(file_hash(path) for path in dicom_files(source)).encode()).hexdigest()
+    return hashlib.sha256("".join(map(file_hash, files)).encode()).hexdigest()
 
 
 def _kept(store: VolumeStore, path: str, stamp: str) -> dict[str, Any] | None:
