@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datamodules.check import Report
     from datamodules.records import PhraseRecord, ReportRecord
     from datamodules.sources.base import PhraseSource, Source
+    from datamodules.sources.volumes import VolumeSource
     from medvl.io.workers import Engine
 
 TABLES = ("table", "ct-slices")  # twins that are nobody's format but a table
@@ -196,7 +197,8 @@ def convert(
             raise ConfigError("--config, --size and --window are for images", hint="volumes keep every voxel")
         if format == volumes.FORMAT:
             return volumes.convert(root, workers, engine, output)
-        return volumes.convert_source(data_set(format, root, options), workers, engine, output)
+        source = cast("VolumeSource", data_set(format, root, options))
+        return volumes.convert_source(source, workers, engine, output)
     if workers is not None or engine != "local" or output:
         raise ConfigError("--workers, --engine and --output are for volumes", command="medvl data convert volumes ROOT")
     from datamodules.pixels import IMAGE_SIZE, Pixels
@@ -254,7 +256,7 @@ def show(format: str, root: str, output: Path, only: str | None, n: int | None, 
     if not records:
         raise DataError(f"no usable row in split {only}", where=root)
     if volumes.holds(SOURCES[format].class_path):
-        return volumes.show(source, records, output, n or 4)
+        return volumes.show(cast("VolumeSource", source), records, output, n or 4)
     from medvl.io.image import read_image
     from medvl.viz.overlay import caption, draw_boxes, grid
 
