@@ -197,8 +197,8 @@ def convert(
             raise ConfigError("--config, --size and --window are for images", hint="volumes keep every voxel")
         if format == volumes.FORMAT:
             return volumes.convert(root, workers, engine, output)
-        source = cast("VolumeSource", data_set(format, root, options))
-        return volumes.convert_source(source, workers, engine, output)
+        scans = cast("VolumeSource", data_set(format, root, options))
+        return volumes.convert_source(scans, workers, engine, output)
     if workers is not None or engine != "local" or output:
         raise ConfigError("--workers, --engine and --output are for volumes", command="medvl data convert volumes ROOT")
     from datamodules.pixels import IMAGE_SIZE, Pixels
