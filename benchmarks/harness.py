@@ -23,7 +23,7 @@ def interleaved(jobs: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
     """
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(rounds + 1):
-        for name in list(jobs) if turn % 2 else reversed(jobs):
+        for name in list(jobs)[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
             jobs[name]()
             times[name].append(time.perf_counter() - start)
@@ -86,7 +86,7 @@ def write_result(
         ratio = above / below if below else float("inf")
     result: dict[str, Any] = {"name": name, "unit": unit, "ours": ours, "peers": dict(peers), "ratio": ratio, "n": n}
     result |= {"machine": machine(), "commit": commit(), "seed": seed} | extra
-    rounded = _rounded(result)
+    rounded: dict[str, Any] = _rounded(result)
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(rounded, indent=2) + "\n")
     return rounded
