@@ -1,0 +1,76 @@
+"""Studies that lack an image or a text train both towers all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lightning.pytorch import Trainer
+from PIL import Image
+from test_alignment_task import make_task
+from torch import Tensor
+
+from datamodules.reports import ReportData
+from datamodules.sources import ReportTable
+from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss
+
+DISEASES = ("edema", "fracture", "mass")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a table of 45 studies: a third has no text, a third no image."""
+    folder, lines = tmp_path_factory.mktemp("table"), ["image,text,patient_id,study_id,labels,split"]
+    draw = np.random.default_rng(0)
+    for i in range(45):
+        split = "train" if i < 24 else "val" if i < 33 else "test"
+        found = [name for k, name in enumerate(DISEASES) if (i // 3 + 1) >> k & 1]
+        image, text = "" if i % 3 == 0 else f"{i}.png", "" if i % 3 == 1 else f"Study {i} shows {' and '.join(found)}."
+        if image:
+            Image.fromarray(draw.integers(0, 255, (16, 16), np.uint8)).save(folder / image)
+        lines.append(f"{image},{text},p{i},s{i},{'|'.join(found)},{split}")
+    (folder / "t.csv").write_text("\n".join(lines))
+    return folder / "t.csv"
+
+
+def trained(table: Path, folder: Path, loss: AlignmentLoss) -> tuple[dict[str, float], list[int]]:
+    """Train for an epoch; return how far each part of the model went, and how many studies the loss was given."""
+    task, counts = make_task(loss), []
+    loss.register_forward_pre_hook(lambda _, given: counts.append(len(given[0])))
+    before: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in task.model.named_parameters()}
+    trainer = Trainer(
+        default_root_dir=folder, accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, enable_checkpointing=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(task, ReportData(ReportTable(table, unpaired=True), image_size=16, batch_size=8, cache="none"))
+    moved = dict.fromkeys(("image_encoder", "text_encoder", "image_proj", "text_proj"), 0.0)
+    for name, weight in task.model.named_parameters():
+        moved[name.partition(".")[0]] += float((weight.detach() - before[name]).abs().sum())
+    return moved, counts
+
+
+def test_they_are_trained_on(table: Path, tmp_path: Path) -> None:
+    moved, counts = trained(table, tmp_path, MedTrimLoss(miner=BatchMiner(fallback="below")))
+    assert counts == [8, 8, 8]
+    assert min(moved.values()) > 1e-3
+    _, counts = trained(table, tmp_path, InfoNCE())
+    assert sum(counts) == 8  # those that have both
+
+
+def test_labels_of_a_half_stand_in_for_it(table: Path) -> None:
+    """Without any pair at all, images and texts find each other by labels: the most alike is of the other kind here."""
+    data = ReportData(ReportTable(table, unpaired=True), image_size=16, batch_size=24, cache="none")
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+    alone = batch.has_image ^ batch.has_text
+    batch.valid[~alone] = False
+    batch.texts = [text if keep else "" for text, keep in zip(batch.texts, alone.tolist(), strict=True)]
+    task = make_task(MedTrimLoss(miner=BatchMiner(fallback="below")))
+    losses = task.losses(task(batch), batch)
+    losses["loss"].backward()
+    assert losses["triplets"] > 8
+    assert losses["it"] > 0
+    assert losses["ti"] > 0
+    for tower in (task.model.image_encoder, task.model.text_encoder):
+        assert sum(float(p.grad.abs().sum()) for p in tower.parameters() if p.grad is not None) > 0
