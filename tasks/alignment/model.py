@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from medvl.distributed import gather_with_grad
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from medvl.losses.patches import Patches
 
@@ -44,6 +45,7 @@ class AlignmentModel(nn.Module):
         projection: `linear`, without bias, as in CLIP; or `mlp`, with a hidden layer, as in ConVIRT.
         image_pooling: From tokens to one vector: as the `encoder` does it, or a smooth maximum, `lse` (`LSEPool`).
         text_pooling: The same.
+        centred: Subtract the mean of all images, and that of all texts, before vectors get their length (`Centre`).
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class AlignmentModel(nn.Module):
         projection: Projection = "linear",
         image_pooling: Pooling = "encoder",
         text_pooling: Pooling = "encoder",
+        centred: bool = False,
     ) -> None:
         super().__init__()
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
@@ -61,6 +64,7 @@ class AlignmentModel(nn.Module):
         self.text_pool = LSEPool(text_encoder.width) if text_pooling == "lse" else None
         self.image_proj = _projection(projection, image_encoder.width, dim)
         self.text_proj = _projection(projection, text_encoder.width, dim)
+        self.image_centre, self.text_centre = (Centre(dim) if centred else None for _ in range(2))
 
     def forward(self, images: Tensor, valid: Tensor | None, texts: list[str], patches: bool = False) -> Embeddings:
         """Embed studies.
@@ -73,22 +77,59 @@ class AlignmentModel(nn.Module):
         """
         features = self.image_encoder(images, valid)
         tokens = Patches(self._project_tokens(features.tokens), features.mask) if patches else None
-        return Embeddings(self._project_image(features), self.embed_texts(texts), tokens)
+        return Embeddings(self._project_image(features, valid), self.embed_texts(texts), tokens)
 
     def embed_images(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return unit vectors `(B, C)`."""
-        return self._project_image(self.image_encoder(images, valid))
+        return self._project_image(self.image_encoder(images, valid), valid)
 
-    def _project_image(self, features: Features) -> Tensor:
-        return normalize(self.image_proj(_pooled(features, self.image_pool)), dim=-1)
+    def _project_image(self, features: Features, valid: Tensor | None) -> Tensor:
+        projected = self.image_proj(_pooled(features, self.image_pool))
+        if self.image_centre is not None:
+            there = projected.new_ones(len(projected), dtype=torch.bool) if valid is None else valid.flatten(1).any(1)
+            projected = self.image_centre(projected, there)
+        return normalize(projected, dim=-1)
 
     def _project_tokens(self, tokens: Tensor) -> Tensor:
         projected: Tensor = self.image_proj(tokens if self.image_pool is None else self.image_pool.values(tokens))
-        return projected
+        return projected if self.image_centre is None else projected - self.image_centre.mean.to(projected)
 
     def embed_texts(self, texts: list[str]) -> Tensor:
         """Return unit vectors `(B, C)`."""
-        return normalize(self.text_proj(_pooled(self.text_encoder(texts), self.text_pool)), dim=-1)
+        projected = self.text_proj(_pooled(self.text_encoder(texts), self.text_pool))
+        if self.text_centre is not None:
+            projected = self.text_centre(projected, torch.tensor([bool(text) for text in texts]).to(projected.device))
+        return normalize(projected, dim=-1)
+
+
+class Centre(nn.Module):
+    """Subtracts the mean vector: of the batch of all ranks in training, of batches seen so far in evaluation.
+
+    Images of one kind, as chest films are, begin as nearly the same vector. A cosine hardly tells them apart then, and
+    a hinge on cosines, which has next to no gradient between vectors that agree, may leave them there.
+
+    Args:
+        width: Channels.
+        momentum: Weight of a new batch in the mean that evaluation uses.
+    """
+
+    mean: Tensor
+
+    def __init__(self, width: int, momentum: float = 0.05) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(width))
+
+    def forward(self, rows: Tensor, there: Tensor) -> Tensor:
+        """Return `(B, C)` less the mean of those rows, on all ranks, that bool `(B,)` says are there."""
+        if not self.training:
+            return rows - self.mean.to(rows)
+        everyone = gather_with_grad(rows[there]).rows
+        if not len(everyone):
+            return rows + everyone.sum()
+        mean = everyone.mean(dim=0)
+        self.mean.lerp_(mean.detach().to(self.mean), self.momentum)
+        return rows - mean
 
 
 class LSEPool(nn.Module):

@@ -37,6 +37,7 @@ class AlignmentTask(LightningModule):
         projection: From each pooled vector to it: `linear` or `mlp`.
         image_pooling: From an image's tokens to one vector: as the `encoder` does it, or `lse`, a smooth maximum.
         text_pooling: The same of a text.
+        centred: Whether vectors lose their modality's mean before they get their length (`Centre`).
         optimizer: Called with parameter groups.
         schedule: Learning rate over the run.
         lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{text_encoder: 0.1}`.
@@ -60,13 +61,14 @@ class AlignmentTask(LightningModule):
         projection: Projection = "linear",
         image_pooling: Pooling = "encoder",
         text_pooling: Pooling = "encoder",
+        centred: bool = False,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
         lr_scale: dict[str, float] | None = None,
         freeze: list[str] | None = None,
     ) -> None:
         super().__init__()
-        self.model = AlignmentModel(image_encoder, text_encoder, dim, projection, image_pooling, text_pooling)
+        self.model = AlignmentModel(image_encoder, text_encoder, dim, projection, image_pooling, text_pooling, centred)
         self.loss = loss or InfoNCE()
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
         self.frozen = tuple(freeze or ())

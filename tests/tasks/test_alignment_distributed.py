@@ -15,7 +15,7 @@ from tasks.alignment import AlignmentTask
 
 SHARES = ([0, 1, 2, 3], [4, 5])
 VALIDATED = [[0, 1, 2], [3, 0]], [[4, 5]]  # a batch more on the first rank
-ALL = ("infonce", "soft", "supcon", "medtrim", "halves", "patches")
+ALL = ("infonce", "soft", "supcon", "medtrim", "halves", "patches", "centred")
 
 
 def make_loss(name: str) -> AlignmentLoss:
@@ -37,7 +37,8 @@ class Step(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.task, self.halves = make_task(make_loss(name)).double(), name == "halves"
+        self.task = make_task(make_loss(name), centred=name == "centred").double()
+        self.halves = name in ("halves", "centred")
 
     def forward(self, rows: list[int]) -> Tensor:
         batch = make_batch(rows)

@@ -24,6 +24,7 @@ from medvl.errors import ConfigError
 from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss
 from tasks.alignment import AlignmentTask
 from tasks.alignment.evaluation import Evaluation
+from tasks.alignment.model import Centre
 from tasks.alignment.studies import findings, label_scores, patients
 
 QUICKSTART = Path(__file__).parents[2] / "configs/quickstart/alignment.yaml"
@@ -201,3 +202,17 @@ def test_every_loss_plugs_in(name: str, twin: Path, tmp_path: Path, monkeypatch:
     medvl(f"fit {words} --trainer.limit_val_batches 0")
     kept = yaml.safe_load(Path("runs/alignment/alignment/latest/fit.yaml").read_text())
     assert kept["model"]["init_args"]["loss"]["class_path"].endswith(f".{name}")
+
+
+def test_centred_vectors_part_and_evaluation_does_not_look_at_the_batch() -> None:
+    centre = Centre(3, momentum=0.5)
+    rows, there = torch.tensor([[1.0, 2, 3], [3, 2, 1], [100, 100, 100]]), torch.tensor([True, True, False])
+    assert centre(rows, there).tolist()[:2] == [[-1, 0, 1], [1, 0, -1]]
+    assert centre(rows[:0], there[:0]).shape == (0, 3)
+    assert centre.mean.tolist() == [1, 1, 1]  # half of the mean, for one batch
+    assert torch.equal(centre.eval()(rows, there), rows - 1)
+    batch, plain, centred = make_batch(), make_task(), make_task(centred=True)
+    with torch.no_grad():
+        near, apart = (task(batch).image @ task(batch).image.T for task in (plain, centred))
+    assert near.mean() > 0.5
+    assert abs(float(apart.mean())) < 0.2
