@@ -1,11 +1,17 @@
-"""Studies that lack an image or a text train both towers all the same."""
+"""Studies that lack an image or a text: they train both towers, and two ranks evaluate them as one process does."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from PIL import Image
 from test_alignment_task import make_task
@@ -15,6 +21,7 @@ from datamodules.reports import ReportData
 from datamodules.sources import ReportTable
 from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss
 
+REPO = Path(__file__).parents[2]
 DISEASES = ("edema", "fracture", "mass")
 
 
@@ -74,3 +81,48 @@ def test_labels_of_a_half_stand_in_for_it(table: Path) -> None:
     assert losses["ti"] > 0
     for tower in (task.model.image_encoder, task.model.text_encoder):
         assert sum(float(p.grad.abs().sum()) for p in tower.parameters() if p.grad is not None) > 0
+
+
+def medvl(words: str, folder: Path) -> None:
+    """Run a command as its user would, in `folder`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), "MEDVL_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-m", "medvl", *words.split()], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "sync_dist" not in done.stderr
+
+
+def test_two_ranks_train_and_write_what_one_does(table: Path, tmp_path: Path) -> None:
+    """Validation has 5 studies on one rank and 4 on the other, of which one is whole; test has 6 each."""
+    (tmp_path / "mine.yaml").write_text(
+        "model: {init_args: {loss: {class_path: MedTrimLoss, init_args: {patches: 0.0, "
+        "miner: {class_path: BatchMiner, init_args: {fallback: below}}}}}}\n"
+        f"data: {{init_args: {{source: {{class_path: ReportTable, init_args: {{root: {table}, unpaired: true}}}}}}}}\n"
+    )
+    options = (
+        f"--config {REPO}/configs/quickstart/alignment.yaml --config mine.yaml --data.image_size 16 "
+        "--data.batch_size 4 --data.eval_batch_size 4"
+    )
+    ranks = "--trainer.devices 2 --trainer.strategy ddp"
+    medvl(f"fit {options} {ranks} --trainer.max_steps 2 --trainer.val_check_interval 1", tmp_path)
+    run = (tmp_path / "runs/alignment/alignment/latest").resolve()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["val/loss"] for row in rows if "val/loss" in row]
+    assert losses
+    assert np.isfinite(losses).all()
+    written = []
+    for how in (ranks, "--trainer.devices 1"):
+        medvl(f"test {options} {how} --ckpt_path last", tmp_path)
+        neighbours = [json.loads(line) for line in (run / "predictions/neighbours.jsonl").read_text().splitlines()]
+        written.append((pq.read_table(run / "predictions/embeddings.parquet").to_pydict(), neighbours))
+    (two, two_lines), (one, one_lines) = written
+    assert one["study_id"] == two["study_id"] == [f"s{i}" for i in range(33, 45)]
+    for name, lacking in (("image_embedding", 0), ("text_embedding", 1)):
+        assert [row is None for row in two[name]] == [i % 3 == lacking for i in range(33, 45)]
+        np.testing.assert_allclose(
+            torch.tensor([row for row in two[name] if row]), torch.tensor([row for row in one[name] if row]), atol=1e-5
+        )
+    assert [line["study_id"] for line in two_lines] == one["study_id"]
+    assert [line.keys() for line in two_lines] == [line.keys() for line in one_lines]
