@@ -89,7 +89,10 @@ def print_results(names: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("benchmark", "unit", "ours", "peers", "ratio", "machine", "commit")
+    table = Table()
+    table.add_column("benchmark", no_wrap=True, min_width=max(map(len, names), default=0))  # it is what to type
+    for title in ("unit", "ours", "peers", "ratio", "machine", "commit"):
+        table.add_column(title, overflow="fold")
     for name in names:
         path = FOLDER / "results" / f"{name}.json"
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

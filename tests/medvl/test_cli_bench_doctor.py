@@ -44,6 +44,23 @@ def test_bench_measures_and_prints(medvl: Run, tmp_path: Path, monkeypatch: pyte
     assert medvl("bench")[2].startswith("error: benchmarks come with a checkout only\n")
 
 
+def test_bench_names_are_whole_in_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["quickstart-grounding", "retrieval-metrics"]
+    (tmp_path / "results").mkdir()
+    long = {"unit": "images/s " * 9, "ours": {"a": 1.5, "b": 2.5}, "peers": {"a peer of some name": 1.0}, "ratio": 9.0}
+    for name in names:
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps({**long, "machine": "x" * 40, "commit": "c" * 9}))
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    bench.print_results(names)
+    out = capsys.readouterr().out
+    assert all(name in out for name in names)
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+
+
 def test_doctor_examines_the_machine(medvl: Run) -> None:
     status, out, _ = medvl("doctor")
     assert status == 0, out
