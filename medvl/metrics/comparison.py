@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from medvl.metrics.bootstrap import Interval, bootstrap_statistics
 from medvl.metrics.boxes import Array
 from medvl.metrics.grounding import phrase_outcomes
+from medvl.metrics.groups import groups_of
 from medvl.metrics.items import Item
 from medvl.metrics.pairing import Pairs
 from medvl.metrics.ranking import Ranked, average_precision, calibration_sums, rank_boxes, sensitivity_at
@@ -23,7 +23,6 @@ from medvl.outputs import PhrasePrediction, PixelBox
 RANKED = ("froc/mean", "ap_50", "ece")
 LOWER_IS_BETTER = ("ece",)
 _GROUPED = ("p_at_f1/boxed", "n_acc", "miou")
-_VALUES = 12  # of one grouping, the most frequent first
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,8 @@ def compare(pairs: Pairs, n: int = 2000, seed: int = 0, level: float = 0.95) -> 
     """
     both = [phrase_ratios(lines) for lines in (pairs.first, pairs.second)]
     names = [(name, "", np.ones(len(pairs.first), dtype=np.bool_)) for name in both[0]]
-    names += [(name, group, mask) for group, mask in groups_of(pairs.first).items() for name in _GROUPED]
+    for key, values in groups_of(pairs.first).items():
+        names += [(name, f"{key}={value}", mask) for value, mask in values.items() for name in _GROUPED]
     columns = [[_masked(side[name], mask).parts() for name, _, mask in names] for side in both]
     tops, bottoms = (np.stack([[part[i] for part in side] for side in columns]) for i in (0, 1))
     ranked = [_proposed(lines) for lines in (pairs.first, pairs.second)]
@@ -130,16 +130,6 @@ def phrase_ratios(lines: Sequence[PhrasePrediction]) -> dict[str, _Ratio]:
     ratios |= {name: _Ratio(found[name], n_gold) for name in ("coverage", "center_hit")}
     ratios |= {f"set_f1@{iou:g}/boxed": _masked(_Ratio(at[iou]["f1"], one), n_gold > 0) for iou in IOUS}
     return ratios | {f"rodeo/{part}": _Ratio(rodeo[part], rodeo["weight"]) for part in PARTS}
-
-
-def groups_of(lines: Sequence[PhrasePrediction]) -> dict[str, NDArray[np.bool_]]:
-    """Return the groups that lines name, as `sex=F` and a mask; of a grouping with many values the most frequent."""
-    found: dict[str, NDArray[np.bool_]] = {}
-    for key in sorted({key for one in lines for key in one.groups}):
-        values = np.array([one.groups.get(key, "") for one in lines], dtype=np.str_)
-        common = Counter(value for value in values.tolist() if value).most_common(_VALUES)
-        found |= {f"{key}={value}": values == value for value in sorted(value for value, _ in common)}
-    return found
 
 
 def _rank_statistics(ranked: Sequence[Ranked]) -> Callable[[Array], list[Array]]:

@@ -72,6 +72,7 @@ def write_report(run_dir: Path) -> Path:
     body = [_header(task, name, run_dir), _tiles(scores)]
     if scores.predictions:
         body.append(section("Test metrics", scores.table(), folded("What the metrics mean", _terms())))
+        body.append(section("By group", scores.by_group()))
     body.append(
         section("Training", _curves(series, scores, calibration_chart(run_dir / "calibration.json")), _logged(series))
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from medvl.metrics.bootstrap import Interval, patient_bootstrap
 from medvl.metrics.boxes import Array
 from medvl.metrics.grounding import phrase_outcomes
+from medvl.metrics.groups import groups_of
 from medvl.outputs import PhrasePrediction, PixelBox
 from medvl.viz.chart import Line, line_chart
 from medvl.viz.page import table
@@ -25,6 +26,8 @@ METRICS = {
     "center_hit": "Centre hit",
 }
 KINDS = {"negated": "negated or normal", "absent": "finding not in this image", "zero": "not said why"}
+# By group: a metric and whether it is taken of phrases with boxes only.
+_BY_GROUP = {"P@(F1=1), with boxes": ("p_at_f1", True), "N-acc": ("n_acc", False), "mIoU": ("miou", False)}
 READERS = ("Read by a second reader", "that reader in place of the model")
 _PER_BOX = ("coverage", "center_hit")
 
@@ -81,8 +84,21 @@ class Scores:
         return table(text, ["", "Phrases", "Patients", *METRICS.values()], rows)
 
     def _row(self, name: str, mask: NDArray[np.bool_], part: bool) -> tuple[str, list[str], bool]:
-        cells = [f"{mask.sum():,}", f"{len(np.unique(self.patients[mask])):,}"]
-        return name, cells + [cell(self.interval(metric, mask)) for metric in METRICS], part
+        return name, [*self._counts(mask), *(cell(self.interval(metric, mask)) for metric in METRICS)], part
+
+    def _counts(self, mask: NDArray[np.bool_]) -> list[str]:
+        return [f"{mask.sum():,}", f"{len(np.unique(self.patients[mask])):,}"]
+
+    def by_group(self) -> str:
+        """Return the table by sex, age, view and scanner as HTML; empty where no phrase names any of them."""
+        boxed, rows = self.outcomes["n_gold"] > 0, []
+        for key, values in groups_of(self.predictions).items():
+            every = np.array([key in one.groups for one in self.predictions], dtype=np.bool_)
+            for name, mask in {key.capitalize(): every, **values}.items():
+                kept = [self.interval(metric, mask & boxed if only else mask) for metric, only in _BY_GROUP.values()]
+                rows.append((name, [*self._counts(mask), *map(cell, kept)], mask is not every))
+        text = "Test set, by what the data say of each image; intervals as above. Nothing is corrected for many groups."
+        return table(text, ["", "Phrases", "Patients", *_BY_GROUP], rows) if rows else ""
 
     def tiles(self) -> list[tuple[str, Interval]]:
         """Return the figures to begin with."""

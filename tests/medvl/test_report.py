@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -169,6 +170,35 @@ def test_figures_are_those_of_the_metric(run: Path, tmp_path: Path) -> None:
     mean, low, high = patient_bootstrap(np.where(absent, out["n_acc"], np.nan), [p.patient for p in predictions])
     assert page.rows["finding not in this image"][3] == f"{mean:.3f} {low:.3f} to {high:.3f}"
     assert page.rows["fingerprint"] == ["abc123"]
+
+
+def test_groups_have_rows_of_their_own(run: Path, tmp_path: Path) -> None:
+    known = {0: {"sex": "F", "age": "<40-59>"}, 1: {"sex": "M"}, 2: {"sex": "M"}, 3: {}}
+    predictions = [
+        dataclasses.replace(p, groups=known[i // 4 % 4]) for i, p in enumerate(make_predictions(tmp_path / "images"))
+    ]
+    write_predictions(run / "predictions" / "test.jsonl", predictions)
+    page = Page(write_report(run).read_text())
+
+    kept = [
+        {"boxes": torch.tensor(p.boxes_xyxy_px).reshape(-1, 4), "scores": torch.tensor(p.scores)} for p in predictions
+    ]
+    out = phrase_outcomes(kept, [{"boxes": torch.tensor(p.gold_xyxy_px).reshape(-1, 4)} for p in predictions])
+    men = np.array([p.groups.get("sex") == "M" for p in predictions])
+    boxed = np.array([p.kind == "boxed" for p in predictions])
+    patients = [p.patient for p in predictions]
+    for column, (metric, mask) in enumerate((("p_at_f1", men & boxed), ("n_acc", men), ("miou", men)), start=2):
+        mean, low, high = patient_bootstrap(np.where(mask, out[metric], np.nan), patients)
+        assert page.rows["M"][column] == f"{mean:.3f} {low:.3f} to {high:.3f}"
+    assert page.rows["M"][:2] == [str(men.sum()), "3"]
+    assert page.rows["Sex"][:2] == ["20", "5"]
+    assert page.rows["Age"][:2] == page.rows["<40-59>"][:2] == page.rows["F"][:2]
+    assert "View" not in page.rows
+
+
+def test_without_groups_there_is_no_table_of_them(run: Path, tmp_path: Path) -> None:
+    write_predictions(run / "predictions" / "test.jsonl", make_predictions(tmp_path / "images"))
+    assert "By group" not in write_report(run).read_text()
 
 
 def test_is_self_contained_and_shows_cases(run: Path, tmp_path: Path) -> None:
