@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from importlib.metadata import entry_points
 
 import pytest
 
 WATCH = "import sys; from medvl.cli.main import main; main(%r); print('torch' in sys.modules, file=sys.stderr)"
+
+
+def spent() -> float:
+    """Return the processor seconds of finished children: a clock on the wall would judge the machine's other work."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 @pytest.mark.parametrize(
@@ -21,11 +27,11 @@ WATCH = "import sys; from medvl.cli.main import main; main(%r); print('torch' in
 )  # fmt: skip
 def test_quick_answers_import_no_torch(words: list[str]) -> None:
     def once() -> float:
-        start = time.perf_counter()
+        start = spent()
         done = subprocess.run([sys.executable, "-c", WATCH % words], capture_output=True, text=True, check=True)
         assert done.stderr.splitlines()[-1] == "False"
         assert done.stdout or words == ["nonsense"]
-        return time.perf_counter() - start
+        return spent() - start
 
     assert min(once() for _ in range(2)) < 0.5
 
