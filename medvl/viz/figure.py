@@ -10,6 +10,7 @@ from medvl.viz.chart import Line
 
 _COLOURS = ("#0b6bcb", "#c2570c", "#0a7a55", "#a8328a", "#7a6a00", "#3d8fb5", "#8a4b2a", "#555555")  # as style.py's
 _MARKS = "osD^vPX*"
+_TICKS = 10  # more values than these stand too close to be named each
 
 
 def line_figure(
@@ -21,7 +22,7 @@ def line_figure(
     intervals: Sequence[tuple[Sequence[float], Sequence[float]]] = (),
     x_log: bool = False,
 ) -> Path:
-    """Draw up to eight lines, told apart by colour and mark; the horizontal axis has a tick where they have a point.
+    """Draw up to eight lines, told apart by colour and mark; the horizontal axis has a tick at each point, if few.
 
     Args:
         path: The PNG to write.
@@ -55,7 +56,8 @@ def line_figure(
     if x_log:
         axes.set_xscale("log")
     ticks = sorted({x for line in lines for x in line.x})
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    if len(ticks) <= _TICKS:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(axis="y", alpha=0.3)

@@ -47,7 +47,7 @@ def test_the_shutter_cuts_corners_and_no_box() -> None:
             assert (out[int(y1 * 120) + 1 : int(y2 * 120) - 1, int(x1 * 100) + 1 : int(x2 * 100) - 1] < 4095).all()
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", [name for name in TWINS if name != "ct-rate"])  # volumes look as their site does
 def test_every_writer_takes_the_appearance(name: str, tmp_path: Path) -> None:
     module, _, function = TWINS[name].rpartition(".")
     films, tables = {}, {}

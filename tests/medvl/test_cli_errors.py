@@ -79,8 +79,8 @@ def told(result: tuple[int, str, str]) -> str:
             "error: no command 'chek'\n  hint:  did you mean 'check'?\n  next:  medvl data --help\n",
         ),
         (
-            "data check padchest x",
-            "error: no format 'padchest'\n  hint:  did you mean 'padchest-gr'?\n  next:  medvl data check --help\n",
+            "data check padchest-g x",
+            "error: no format 'padchest-g'\n  hint:  did you mean 'padchest-gr'?\n  next:  medvl data check --help\n",
         ),
         (
             "data check padchest-gr x --langage es",

@@ -109,7 +109,8 @@ class Alignment:
         return [p for p in self.task.parameters() if p.requires_grad]
 
     def loss(self, pictures: Tensor, phrases: Tensor) -> Tensor:
-        return self.task.loss(*self.embed(pictures, phrases))["loss"]
+        found = self.embed(pictures, phrases)
+        return self.task.loss(found.image, found.text)["loss"]
 
     @torch.no_grad()
     def score(self, pictures: Tensor, phrases: Tensor) -> float:
