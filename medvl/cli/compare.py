@@ -24,8 +24,9 @@ def run(words: list[str]) -> int:
     parser = Parser(
         prog="medvl compare", description="Compare two models on the same sentences; patients are resampled in pairs."
     )
-    parser.add_argument("first", type=Path, metavar="A", help="a run folder or a predictions file (JSON lines)")
+    parser.add_argument("first", type=Path, metavar="A", help="a run folder, latest, or a predictions file")
     parser.add_argument("second", type=Path, metavar="B", help="another, of the same sentences")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds all runs (runs)")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--shared", action="store_true", help="compare the sentences in both where not all are")
     parser.add_argument("--draws", type=int, default=2000, help="draws of patients (2000)")
@@ -36,7 +37,7 @@ def run(words: list[str]) -> int:
     from medvl.metrics.pairing import pair
     from medvl.outputs import read_predictions
 
-    paths = [predictions_of(given.first), predictions_of(given.second)]
+    paths = [predictions_of(one, given.runs) for one in (given.first, given.second)]
     first, second = map(read_predictions, paths)
     pairs = pair(first, second, where=" | ".join(map(str, paths)), shared=given.shared)
     rows = compare(pairs, n=given.draws, seed=given.seed, level=LEVEL)
@@ -47,14 +48,25 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def predictions_of(path: Path) -> Path:
+def predictions_of(path: Path, runs: Path = Path("runs")) -> Path:
     """Return the predictions file that `path` is, or that its run folder holds.
+
+    Args:
+        path: A file or a run folder; `latest` is the newest trained run of any task and name.
+        runs: The folder of all runs.
 
     Raises:
         DataError: There is none.
     """
+    from medvl.cli.runs import LATEST, newest_trained
+
     if path.is_file():
         return path
+    if path == Path(LATEST) and not path.exists():
+        newest = newest_trained(runs, "*/*/*")
+        if newest is None:
+            raise DataError("no run has a checkpoint yet", where=str(runs), command="medvl fit")
+        path = newest
     found = [file for name in FILES if (file := path / "predictions" / name).is_file()]
     if not found:
         known = path.is_dir()

@@ -224,6 +224,24 @@ def test_a_run_without_predictions(
     assert message in capsys.readouterr().err
 
 
+def test_latest_is_the_newest_trained_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "latest", "latest"]) == 2
+    assert "no run has a checkpoint yet" in capsys.readouterr().err
+    for noise, name in ((90, "a/2026-01-01_00-00-00"), (25, "b/2026-01-02_00-00-00"), (9, "a/2026-01-03_00-00-00")):
+        write_predictions(Path("runs/grounding", name, "predictions", "test.jsonl"), make_lines(noise, 1, count=24))
+    for trained in ("a/2026-01-01_00-00-00", "b/2026-01-02_00-00-00"):
+        (checkpoints := Path("runs/grounding", trained, "checkpoints")).mkdir()
+        (checkpoints / "last.ckpt").touch()
+    first = "runs/grounding/a/2026-01-01_00-00-00"
+    assert main(["compare", "latest", first, "--draws", "20"]) == 0
+    assert "A: runs/grounding/b/2026-01-02_00-00-00/predictions/test.jsonl\n" in capsys.readouterr().out
+    Path("runs").rename("elsewhere")
+    assert main(["compare", "latest", first.replace("runs", "elsewhere"), "--runs", "elsewhere", "--draws", "20"]) == 0
+
+
 def test_groups_survive_a_file(tmp_path: Path) -> None:
     lines = make_lines(25, 1, count=4)
     assert [o.groups for o in read_predictions(write_predictions(tmp_path / "a.jsonl", lines))] == [
