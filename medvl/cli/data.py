@@ -36,10 +36,11 @@ def run(words: list[str]) -> int:
         return snippets.run(words[1:])
     # The formats' own options come from their constructors, which are imported only when one is named.
     parser, commands = build_parser()
+    if words[:1] and words[0] in commands and {"-h", "--help"} & set(words[2:]):
+        _add_own_options(commands[words[0]], words[0], words[1])  # parsing prints the help and leaves
     found, _ = parser.parse_known_args(words)
-    if "format" in found and found.format != volumes.FORMAT:
-        target = load(TWINS[found.format] if found.command == "twin" else SOURCES[found.format].class_path)
-        add_options(commands[found.command], target, NOT_OPTIONS.get(found.command, {"root"}))
+    if "format" in found:
+        _add_own_options(commands[found.command], found.command, found.format)
     found, rest = parser.parse_known_args(words)
     if rest:
         commands[found.command].unknown(rest[0])
@@ -49,9 +50,17 @@ def run(words: list[str]) -> int:
     return command(**given)
 
 
+def _add_own_options(parser: Parser, command: str, format: str) -> None:
+    if command == "twin" and format in TWINS:
+        add_options(parser, load(TWINS[format]), NOT_OPTIONS["twin"])
+    elif command != "twin" and format in SOURCES:
+        add_options(parser, load(SOURCES[format].class_path), NOT_OPTIONS.get(command, {"root"}))
+
+
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """Return the parser and those of its commands, by name."""
     parser = Parser(prog="medvl data", description="Data sets on disk and their synthetic twins.")
+    parser.epilog = "Formats have options of their own: medvl data COMMAND FORMAT --help, as in twin imagenome --help."
     add = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
     commands = {
         "list": add("list", help="the formats that medvl reads"),
@@ -67,6 +76,8 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     add("mine-snippets", help="sentences of CT reports with the images that they point to", add_help=False)
     for name, function in functions.items():
         commands[name].set_defaults(run=function)
+        if name != "list":
+            commands[name].epilog = f"Formats have options of their own: medvl data {name} FORMAT --help."
     cleaning.add_arguments(commands["clean"])
     _twin_arguments(commands["twin"])
     for name in ("check", "convert", "show", "reports"):
