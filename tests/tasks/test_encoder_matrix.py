@@ -114,8 +114,8 @@ class Alignment:
 
     @torch.no_grad()
     def score(self, pictures: Tensor, phrases: Tensor) -> float:
-        image, text = self.embed(pictures, phrases)
-        cosines = image @ text.T
+        found = self.embed(pictures, phrases)
+        cosines = found.image @ found.text.T
         return sum((ways.argmax(dim=1) == RECORDS).float().mean().item() for ways in (cosines, cosines.T)) / 2
 
     def embed(self, pictures: Tensor, phrases: Tensor) -> Embeddings:
