@@ -125,8 +125,9 @@ def logged(path: Path, name: str) -> list[float]:
 
 
 def digest(words: list[str]) -> str:
-    """Name a command line."""
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+    """Name a command line, whichever checkout it is of."""
+    plain = [word.replace(str(CONFIGS), "configs") for word in words]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
 def call(*words: str) -> None:
