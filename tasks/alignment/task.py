@@ -11,7 +11,8 @@ from torch import Tensor
 from datamodules.batches import ReportBatch
 from medvl.distributed import gather_objects, mean_over_ranks
 from medvl.encoders.base import ImageEncoder, TextEncoder
-from medvl.errors import ConfigError, nearest
+from medvl.freezing import freeze as freeze_parts
+from medvl.freezing import rest
 from medvl.losses import AlignmentLoss, InfoNCE
 from medvl.optim import parameter_groups, scheduled
 from medvl.schedule import Schedule
@@ -72,27 +73,15 @@ class AlignmentTask(LightningModule):
         self.loss = loss or InfoNCE()
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
         self.frozen = tuple(freeze or ())
-        self._freeze()
+        freeze_parts(self.model, self.frozen)
+        self.train()
         self.val_evaluation, self.test_evaluation = Evaluation(at=(1, 5, 10)), Evaluation()
         self._validated: list[tuple[Embeddings, Known]] = []
-
-    def _freeze(self) -> None:
-        named = dict(self.model.named_parameters())
-        for prefix in self.frozen:
-            found = [parameter for name, parameter in named.items() if name.startswith(prefix)]
-            if not found:
-                hint = nearest(prefix, {name.split(".")[0] for name in named})
-                raise ConfigError("no parameter has this prefix", where=f"freeze: {prefix}", hint=hint)
-            for parameter in found:
-                parameter.requires_grad_(False)
-        self.train()
 
     def train(self, mode: bool = True) -> AlignmentTask:
         """Set training mode, except of frozen parts: their dropout and running means rest as well."""
         super().train(mode)
-        for name, module in self.model.named_modules():
-            if any(name.startswith(prefix) for prefix in self.frozen):
-                module.eval()
+        rest(self.model, self.frozen)
         return self
 
     def setup(self, stage: str) -> None:

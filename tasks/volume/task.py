@@ -104,6 +104,7 @@ class VolumeTask(LightningModule):
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
         self.frozen = tuple(freeze or ())
         freeze_parts(self.model, self.frozen)
+        self.train()
         self.val_evaluation, self.test_evaluation = Evaluation(), Evaluation()
 
     def train(self, mode: bool = True) -> VolumeTask:

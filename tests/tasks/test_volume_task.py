@@ -133,3 +133,14 @@ def test_results_keep_what_was_asked_and_answered() -> None:
     low, high = results[2].scan
     assert high - low == pytest.approx(36 * 3)
     assert Path(results[0].volume).suffix == ".gz"
+
+
+def test_frozen_parts_rest_and_a_wrong_name_is_said() -> None:
+    model = VolumeTask(
+        Tiny3D(width=32, depth=1, context=1), TinyText(width=32, depth=1), dim=32, freeze=["image_encoder"]
+    )
+    assert not model.model.image_encoder.training
+    assert not any(parameter.requires_grad for parameter in model.model.image_encoder.parameters())
+    assert model.model.text_encoder.training
+    with pytest.raises(ConfigError, match="prefix"):
+        VolumeTask(Tiny3D(width=32), TinyText(width=32), freeze=["image_encodr"])
