@@ -103,6 +103,41 @@ def instance_recall(
     return torch.cat(hits), torch.cat(chances)
 
 
+def average_precision(
+    queries: Tensor,
+    keys: Tensor,
+    relevant: Relevant,
+    at: Sequence[int],
+    excluded: Relevant | None = None,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """Return AP@R of each query: precisions at the places of relevant keys among the first R, summed, over R.
+
+    Tied keys stand in a random order that is the same each time.
+
+    Args:
+        queries: `(q, C)` embeddings.
+        keys: `(m, C)` embeddings.
+        relevant: Which keys are right for a block of queries.
+        at: The R.
+        excluded: Which keys are no candidates for a block of queries.
+        chunk: Queries at once.
+
+    Returns:
+        `(queries, len(at))`; 0 where nothing is relevant, NaN where there are fewer than R candidates.
+    """
+    shuffled = torch.randperm(len(keys), generator=torch.Generator().manual_seed(0)).to(keys.device)
+    ranks, found = torch.tensor(at, device=queries.device), []
+    for rows, cosines in _blocks(queries, keys, chunk):
+        out = torch.zeros_like(cosines, dtype=torch.bool) if excluded is None else excluded(rows)
+        order = cosines.masked_fill(out, -torch.inf)[:, shuffled].argsort(dim=1, descending=True, stable=True)
+        right = (relevant(rows) & ~out).gather(1, shuffled[order[:, : int(ranks.max())]])
+        places = torch.arange(1, right.shape[1] + 1, device=right.device)
+        sums = (right.cumsum(dim=1) / places * right).cumsum(dim=1)[:, ranks.clamp(max=right.shape[1]) - 1]
+        found.append((sums / ranks).masked_fill(ranks > (~out).sum(dim=1, keepdim=True), torch.nan))
+    return torch.cat(found) if found else queries.new_zeros(0, len(at))
+
+
 def _blocks(queries: Tensor, keys: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield blocks of cosines `(block, m)` in float32 at least."""
     queries, keys = _unit(queries), _unit(keys)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -10,6 +12,8 @@ from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from medvl.errors import ConfigError
 from tasks.volume.depth import DepthGrid
 from tasks.volume.localisation import Depths, Localiser
+
+DepthHeads = Literal["own", "global"]
 
 
 class MapHead(nn.Module):
@@ -45,13 +49,20 @@ class VolumeModel(nn.Module):
         text_encoder: Any text encoder of the contract; it reads reports, prompts and snippets.
         dim: Width of both spaces.
         localiser: Compares snippets with depths.
+        depth_heads: Whose heads depths and snippets go through: their `own`, which the depths' loss trains, or the
+            `global` ones of volumes and reports, so that each depth is embedded as if it were a volume.
 
     Raises:
         ConfigError: The encoder is not for volumes, or does not say how many slices a token covers.
     """
 
     def __init__(
-        self, image_encoder: ImageEncoder, text_encoder: TextEncoder, dim: int = 512, localiser: Localiser | None = None
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        dim: int = 512,
+        localiser: Localiser | None = None,
+        depth_heads: DepthHeads = "own",
     ) -> None:
         super().__init__()
         stride = getattr(image_encoder, "stride", None)
@@ -65,7 +76,7 @@ class VolumeModel(nn.Module):
         self.pool = MapHead(width)
         self.image_proj, self.text_proj = _projection(width, dim), _projection(words, dim)
         self.depth_proj, self.snippet_proj = _projection(width, dim), _projection(words, dim)
-        self.localiser = localiser or Localiser()
+        self.localiser, self.depth_heads = localiser or Localiser(), depth_heads
 
     def read_volumes(self, volumes: Tensor, valid: Tensor | None) -> Features:
         """Return the tokens of `(B, 1, D, H, W)` volumes in [0, 1]; `valid` `(B, D, H, W)` is False on padding."""
@@ -82,7 +93,8 @@ class VolumeModel(nn.Module):
 
     def embed_snippets(self, snippets: list[str]) -> Tensor:
         """Return a vector of each snippet, `(S, C)`; of none too, with the graph that other ranks have."""
-        found: Tensor = self.snippet_proj(self.text_encoder(snippets or [""]).pooled)
+        head = self.snippet_proj if self.depth_heads == "own" else self.text_proj
+        found: Tensor = head(self.text_encoder(snippets or [""]).pooled)
         return found[: len(snippets)]
 
     def grid(self, features: Features, first_mm: Tensor, step_mm: Tensor, slices: Tensor) -> DepthGrid:
@@ -92,10 +104,22 @@ class VolumeModel(nn.Module):
     def locate(self, features: Features, grid: DepthGrid, snippets: Tensor, index: Tensor) -> Depths:
         """Compare snippets `(S, C)` with the depths of the volumes that `index` `(S,)` names."""
         depth, height, width = self._sides(features)
-        tokens, mask = self.depth_proj(features.tokens), features.mask.view(-1, depth, height * width)
-        tokens = tokens.view(-1, depth, height * width, tokens.shape[-1])
+        mask = features.mask.view(-1, depth, height * width)
+        if self.depth_heads == "own":
+            tokens = self.depth_proj(features.tokens)
+            tokens = tokens.view(-1, depth, height * width, tokens.shape[-1])
+        else:
+            tokens, mask = self._embed_depths(features.tokens, mask), mask.any(dim=2, keepdim=True)
         depths: Depths = self.localiser(tokens, mask, snippets, index, grid)
         return depths
+
+    def _embed_depths(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Pool the tokens of each depth as those of a volume are, `(B, D, 1, C)`."""
+        # Attention to nothing is no number; what becomes of padding does not matter, for no answer can lie there.
+        seen = mask | ~mask.any(dim=2, keepdim=True)
+        pooled = self.pool(tokens.reshape(-1, mask.shape[2], tokens.shape[-1]), seen.flatten(0, 1))
+        embedded: Tensor = self.image_proj(pooled).view(*mask.shape[:2], 1, -1)
+        return embedded
 
     @staticmethod
     def _sides(features: Features) -> tuple[int, int, int]:

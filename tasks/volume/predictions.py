@@ -106,7 +106,7 @@ class DepthWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the results of a test batch."""
-        self.results += outputs
+        self.results += outputs.snippets
 
     def on_predict_batch_end(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,9 +21,11 @@ from medvl.optim import parameter_groups, scheduled
 from medvl.schedule import Schedule
 from tasks.volume.evaluation import Evaluation
 from tasks.volume.localisation import Answer, Depths, LocalisationLoss, Localiser, read
-from tasks.volume.model import VolumeModel
+from tasks.volume.model import DepthHeads, VolumeModel
 from tasks.volume.predictions import DepthWriter, SnippetResult
 from tasks.volume.prompts import NEGATIVE, POSITIVE, PromptDiseaseLoss, Prompts, margins
+from tasks.volume.protocols import HEADLINE, Protocols
+from tasks.volume.scans import ScanResult, ScanWriter, StepResults
 
 
 class VolumeOutput(NamedTuple):
@@ -59,6 +62,9 @@ class VolumeTask(LightningModule):
         negative: Templates that deny it.
         class_words: What a class is called in a sentence, where its label in lower case will not do.
         confidence: Share of the probability that the interval around an answer holds.
+        depth_heads: Whose heads depths and snippets go through: their `own`, or the `global` ones of volumes and
+            reports, which need no loss of the depths.
+        protocols: What test measures besides: `[ctrate/retrieval/first, ctrate/auc18]` (see `tasks.volume.protocols`).
         optimizer: Called with parameter groups.
         schedule: Learning rate over the run.
         lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{text_encoder: 0.1}`.
@@ -70,6 +76,7 @@ class VolumeTask(LightningModule):
     headline = (
         *("mae", "median", "within_12", "within_24", "abstained", "auroc_absent", "always/mae", "always/median"),
         *("auc", "f1", "mean_recall", "i2t/r@5", "i2t/chance@5", "t2i/r@5", "t2i/chance@5"),
+        *HEADLINE,
     )
 
     def __init__(
@@ -88,19 +95,21 @@ class VolumeTask(LightningModule):
         negative: list[str] | None = None,
         class_words: dict[str, str] | None = None,
         confidence: float = 0.8,
+        depth_heads: DepthHeads = "own",
+        protocols: list[str] | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
         lr_scale: dict[str, float] | None = None,
         freeze: list[str] | None = None,
     ) -> None:
         super().__init__()
-        self.model = VolumeModel(image_encoder, text_encoder, dim, localiser)
+        self.model = VolumeModel(image_encoder, text_encoder, dim, localiser, depth_heads)
         self.loss, self.localisation = loss or SigmoidLoss(), localisation or LocalisationLoss()
         self.diseases = PromptDiseaseLoss(weight_cap)
         self.weights = {"contrastive": contrastive_weight, "disease": disease_weight, "depth": localisation_weight}
         self.templates = tuple(positive or POSITIVE), tuple(negative or NEGATIVE)
         self.class_words, self.confidence = class_words or {}, confidence
-        self.prompts = Prompts((), (), ())
+        self.prompts, self.protocols = Prompts((), (), ()), Protocols(protocols or ())
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
         self.frozen = tuple(freeze or ())
         freeze_parts(self.model, self.frozen)
@@ -120,6 +129,8 @@ class VolumeTask(LightningModule):
         self.prompts = Prompts.of(names, *self.templates, words=self.class_words)
         if data is not None and names and stage == "fit":
             self.diseases.balance(data.label_table("train"))
+        if stage == "test":
+            self.protocols.check(data)
         self.val_evaluation, self.test_evaluation = (Evaluation(names).to(self.device) for _ in range(2))
 
     def forward(self, batch: VolumeBatch) -> VolumeOutput:
@@ -165,15 +176,17 @@ class VolumeTask(LightningModule):
 
     def validation_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
         self, batch: VolumeBatch, batch_idx: int
-    ) -> list[SnippetResult]:
+    ) -> StepResults:
         """Add the batch to the validation metrics."""
         return self._evaluate(batch, "val", self.val_evaluation)
 
     def test_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
         self, batch: VolumeBatch, batch_idx: int
-    ) -> list[SnippetResult]:
+    ) -> StepResults:
         """Add the batch to the test metrics and return what the model said."""
-        return self._evaluate(batch, "test", self.test_evaluation)
+        results = self._evaluate(batch, "test", self.test_evaluation)
+        self.protocols.add(results)
+        return results
 
     def predict_step(self, batch: VolumeBatch, batch_idx: int) -> list[SnippetResult]:
         """Return what the model says of the batch's snippets."""
@@ -186,22 +199,25 @@ class VolumeTask(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
         self._log_metrics("test", self.test_evaluation)
+        found = self.protocols.measure(self.embed_classes)
+        self.log_dict({f"test/{name}": value for name, value in found.items()}, sync_dist=True)
 
     def configure_callbacks(self) -> list[Callback]:
         """Write predictions of test and predict into the run folder."""
-        return [DepthWriter()]
+        return [DepthWriter(), ScanWriter()]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser, of the model and of what the loss learns, and a schedule in fractions of the run."""
         groups = parameter_groups(self.model, self.lr_scale) + parameter_groups(self.loss, {})
         return scheduled(groups, self.optimizer, self.schedule, int(self.trainer.estimated_stepping_batches))
 
-    def _evaluate(self, batch: VolumeBatch, stage: str, evaluation: Evaluation) -> list[SnippetResult]:
+    def _evaluate(self, batch: VolumeBatch, stage: str, evaluation: Evaluation) -> StepResults:
         output, _ = self.shared_step(batch, stage)
         answers = self._answers(output)
         probability = None if output.diseases is None else output.diseases.sigmoid()
         evaluation.update(batch, output.volumes, output.reports, probability, answers)
-        return SnippetResult.of(batch, answers)
+        scans = ScanResult.of(batch, output.volumes, output.reports, output.diseases)
+        return StepResults(SnippetResult.of(batch, answers), scans)
 
     def _answers(self, output: VolumeOutput) -> list[Answer]:
         return read(output.depths, self.confidence)
@@ -211,11 +227,20 @@ class VolumeTask(LightningModule):
         if self.training:
             positive, negative = self.prompts.drawn()
             return self.model.embed_texts(positive), self.model.embed_texts(negative)
-        return self._mean(self.prompts.positive), self._mean(self.prompts.negative)
+        return self._mean(self.prompts)
 
-    def _mean(self, groups: tuple[tuple[str, ...], ...]) -> Tensor:
-        every = self.model.embed_texts([text for group in groups for text in group])
-        return torch.stack([normalize(part.mean(dim=0), dim=0) for part in torch.split(every, [*map(len, groups)])])
+    @torch.inference_mode()
+    def embed_classes(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return vectors `(K, C)` that affirm and deny classes, which need not be those of the data."""
+        return self._mean(Prompts.of(names, *self.templates, words=self.class_words))
+
+    def _mean(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Return the mean of each class's sentences, `(K, C)`: of those that affirm it and of those that deny it."""
+        found = []
+        for groups in (prompts.positive, prompts.negative):
+            every = torch.split(self.model.embed_texts([text for one in groups for text in one]), [*map(len, groups)])
+            found.append(torch.stack([normalize(part.mean(dim=0), dim=0) for part in every]))
+        return found[0], found[1]
 
     def _scale(self) -> Tensor:
         temperature = getattr(self.loss, "temperature", None)
