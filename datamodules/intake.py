@@ -80,10 +80,14 @@ class Intake(Generic[AnyRecord]):
         hint = "; ".join(filter(None, (self.dealt, way_on)))
         raise DataError(f"nothing usable in split {split!r} ({sizes})", where=str(self.source.given), hint=hint)
 
+    def told(self, code: str) -> list[Problem]:
+        """Return what the source found of one kind."""
+        return [problem for problem in self._data.problems if problem.code == code]
+
     @property
     def dealt(self) -> str:
         """How patients were dealt to splits that the dataset does not have; '' where they were not."""
-        return "; ".join(problem.message for problem in self._data.problems if problem.code == SPLIT_DEALT)
+        return "; ".join(problem.message for problem in self.told(SPLIT_DEALT))
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Generic, Literal, Protocol
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.intake import Intake, OnError
-from datamodules.leaks import Guard, refuse_held_out
+from datamodules.leaks import Guard, name_of, refuse_held_out
 from datamodules.loader import Batch, BatchLoader, BatchSet
 from datamodules.packing import PackedBatchSampler, StridedBatchSampler
 from datamodules.records import SPLITS, AnyRecord
 from datamodules.sources.base import Source
+from datamodules.sources.patients import UNGUARDED
 from medvl.errors import DataError
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -81,9 +84,17 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         self.intake.load()
         if stage == "fit" and not self._guarded:
             refuse_held_out(self.source, self.records("all"), self.guards)
+            self._warn_unguarded()
             self._guarded = True
         for split in (self.predict_split,) if stage == "predict" else NEEDED[stage]:
             self.open(split)
+
+    def _warn_unguarded(self) -> None:
+        """Say which lists of patients to keep apart a source misses, unless a guard is named like them."""
+        named = {Path(name_of(guard)).name for guard in self.guards}
+        for remark in self.intake.told(UNGUARDED):
+            if remark.where not in named:
+                rank_zero_warn(remark.message)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:

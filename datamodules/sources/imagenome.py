@@ -14,7 +14,7 @@ from datamodules.sources.cells import cell
 from datamodules.sources.clean_table import cleaned_records
 from datamodules.sources.files import ImageFolder
 from datamodules.sources.graph_files import GraphFiles, GraphImage, records_of, records_of_files
-from datamodules.sources.patients import patient_key, patients_held_out
+from datamodules.sources.patients import UNGUARDED, patient_key, patients_held_out
 from datamodules.sources.rows import read_table
 from datamodules.sources.scene_graph import Graph, gold_graphs
 from datamodules.sources.splits import SplitRule
@@ -46,7 +46,8 @@ class ChestImaGenome(PhraseSource):
         subset: `silver` (242 k images, graphs in `scene_graph/` or still in `scene_graph.zip`), or `gold` (500 images
             annotated by hand, all in `test`).
         views: View positions to read.
-        avoid: Whether to leave out the patients of the gold set, as `images_to_avoid.csv` asks.
+        avoid: Whether to leave out the patients of the gold set, as `images_to_avoid.csv` asks. Where it does not and
+            that table is not there, nobody can tell who they are, which is remarked, and warned of before training.
         exclude: Tables whose patients of val and test (of all splits where a table has none) are left out: name the
             MS-CXR table that is evaluated on later.
         workers: Processes that read graphs; one per core by default.
@@ -113,6 +114,25 @@ class ChestImaGenome(PhraseSource):
         cleaned = [] if self.clean is None else [self.clean]
         return [*(self._split_table(f"{split}.csv") for split in _SPLITS), *avoided, *self.exclude, *cleaned]
 
+    def _require_avoided(self) -> None:
+        """Refuse to go on without the list of gold patients where they are to be left out."""
+        if self.avoid and not self._split_table(_AVOID).is_file():
+            raise DataError(
+                "the list of gold patients, who are not to be trained on, does not exist",
+                where=str(self._split_table(_AVOID)),
+                hint="get it where the splits are from; --data.source.avoid false goes on without it, and warns",
+            )
+
+    def _unguarded(self) -> Iterator[Problem]:
+        """Remark that gold patients cannot be told from others, where their list is neither here nor excluded."""
+        if not self.guards and all(table.name != _AVOID for table in self.exclude):
+            message = (
+                f"{_AVOID} is not among the splits of Chest ImaGenome, so images of the gold set are among those "
+                "trained on, and whatever is measured on it afterwards is too good; put the list there, or name it: "
+                f"--data.source.exclude [PATH/{_AVOID}]"
+            )
+            yield Problem(UNGUARDED, _AVOID, message, fatal=False)
+
     def _split_table(self, name: str) -> Path:
         return self.folder / "silver_dataset" / "splits" / name
 
@@ -143,6 +163,8 @@ class ChestImaGenome(PhraseSource):
                     _gold_image(graph, self.own_split("test")), graph, ImageFolder(self.root, self.follow_links)
                 )
             return
+        self._require_avoided()
+        yield from self._unguarded()
         images, remarks = self._rows()
         yield from remarks
         images, remarks = self._without(images)

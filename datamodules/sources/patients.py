@@ -11,6 +11,9 @@ from datamodules.sources.rows import read_table
 from datamodules.sources.splits import split_word
 from medvl.errors import DataError
 
+UNGUARDED = "patients-unguarded"
+"""Code of the remark that a list of patients who ought never to be trained on is not there to be obeyed."""
+
 _PREFIXED = re.compile(r"[A-Za-z]+[-_ ]?(?=\d+$)")
 _COLUMNS = ("subject_id", "patient_id", "patientid", "subject", "patient")
 _VOLUMES = ("volumename", "name", "volume")  # of CT-RATE's volumes, in its own tables and in those made of it

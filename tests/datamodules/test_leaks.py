@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from datamodules.check import check_source, write_quarantine
 from datamodules.grounding import GroundingData
 from datamodules.leaks import held_out
-from datamodules.sources import MSCXR, ChestImaGenome
+from datamodules.sources import MSCXR, ChestImaGenome, JoinedSources
+from datamodules.sources.base import PhraseSource
 from datamodules.sources.patients import patient_key, patients_held_out
 from datamodules.twins import imagenome
 from medvl.errors import DataError
@@ -29,7 +31,7 @@ def table(mscxr_twin: Path) -> Path:
     return mscxr_twin / "MS_CXR_Local_Alignment_v1.1.0.csv"
 
 
-def data(source: ChestImaGenome, **options: object) -> GroundingData:
+def data(source: PhraseSource, **options: object) -> GroundingData:
     return GroundingData(source, image_size=32, cache="none", **options)  # type: ignore[arg-type]
 
 
@@ -115,6 +117,26 @@ def test_gold_patients_are_left_out_and_never_trained_on(twin: Path) -> None:
     assert gold & everyone  # else the next lines prove nothing
     with pytest.raises(DataError, match=r"held out(?s:.*)images_to_avoid.csv\n(?s:.*)--data.source.avoid true"):
         data(kept).setup("fit")
+
+
+def test_without_the_list_of_gold_patients_training_warns(twin: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "twin"
+    shutil.copytree(twin, folder)
+    listed = (folder / "silver_dataset/splits/images_to_avoid.csv").rename(tmp_path / "images_to_avoid.csv")
+    with pytest.raises(DataError, match=r"gold patients(?s:.*)images_to_avoid.csv\n(?s:.*)avoid false"):
+        data(ChestImaGenome(folder)).setup("fit")
+    unaware = ChestImaGenome(folder, avoid=False)
+    with pytest.warns(UserWarning, match=r"gold set are among those trained on(?s:.*)data.source.exclude"):
+        data(unaware).setup("fit")
+    with pytest.warns(UserWarning, match="gold set"):
+        data(JoinedSources([unaware])).setup("fit")
+    assert [p.code for p in check_source(unaware, decode=False).problems if p.where == listed.name] == [
+        "patients-unguarded"
+    ]
+    data(unaware).setup("test")  # nothing is trained
+    data(ChestImaGenome(folder, avoid=False, exclude=[str(listed)])).setup("fit")
+    with pytest.raises(DataError, match="held out"):  # a guard of that name is asked in its place
+        data(unaware, guard=str(listed)).setup("fit")
 
 
 def test_check_lists_the_rows_and_the_quarantine_list_mends_it(twin: Path, table: Path, tmp_path: Path) -> None:
