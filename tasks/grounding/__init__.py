@@ -2,6 +2,7 @@
 
 from tasks.grounding.baselines import DenseTask, OneBoxTask
 from tasks.grounding.criterion import GroundingCriterion
+from tasks.grounding.gref import GrefMetrics
 from tasks.grounding.laterality import LateralityCheck
 from tasks.grounding.matcher import HungarianMatcher
 from tasks.grounding.postprocess import Postprocess
@@ -9,6 +10,7 @@ from tasks.grounding.task import GroundingTask
 
 __all__ = [
     "DenseTask",
+    "GrefMetrics",
     "GroundingCriterion",
     "GroundingTask",
     "HungarianMatcher",

@@ -95,6 +95,10 @@ class LateralityCheck(Callback):
     def __init__(self) -> None:
         self.laterality = Laterality()
 
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count where the model is: sums are reduced between ranks there."""
+        self.laterality.to(pl_module.device)
+
     def on_test_batch_end(
         self,
         trainer: Trainer,
@@ -109,5 +113,4 @@ class LateralityCheck(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the shares."""
-        values = {f"test/{name}": value.to(pl_module.device) for name, value in self.laterality.compute().items()}
-        pl_module.log_dict(values, sync_dist=True)
+        pl_module.log_dict({f"test/{name}": value for name, value in self.laterality.compute().items()}, sync_dist=True)

@@ -104,7 +104,7 @@ def shares(see: Callable[[Tensor, str], list[list[float]]]) -> tuple[float, floa
     ("see", "sided", "plain"),
     [(find, 1, 1), (habit, 0, 0), (deaf, 0, 0), (wrong_way_round, 1, 1), (words_alone, 1, 0)],
 )
-def test_boxes_mirror_where_they_should(see: Callable, sided: float, plain: float) -> None:
+def test_boxes_mirror_where_they_should(see: Callable[[Tensor, str], list[list[float]]], sided: float, plain: float) -> None:
     assert shares(see) == (sided, plain)
 
 
@@ -135,16 +135,20 @@ def test_the_mirror_of_the_mirror_is_the_batch() -> None:
     assert again.transforms == batch.transforms
 
 
-def test_it_is_an_option_of_test(padchest_twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_and_the_figures_of_grec_are_options_of_test(
+    padchest_twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["medvl"])
     words = (
         f"test --config {CONFIGS}/quickstart/grounding.yaml --data.image_size 64 --data.source.root {padchest_twin} "
-        "--untrained true --trainer.callbacks+=LateralityCheck --trainer.enable_progress_bar false "
-        "--model.postprocess.threshold 0"
+        "--untrained true --trainer.callbacks+=LateralityCheck --trainer.callbacks+=GrefMetrics "
+        "--trainer.enable_progress_bar false --model.postprocess.threshold 0"
     )
     assert main(words.split()) == 0
     run = next((tmp_path / "runs/grounding/grounding").glob("2*"))
     last = (run / "metrics.jsonl").read_text().splitlines()[-1]
     assert '"test/laterality/sided": ' in last
     assert '"test/laterality/plain": ' in last
+    assert '"test/gref/p_at_f1": ' in last
+    assert "test/gref/n_acc" in (run / "report.html").read_text()
