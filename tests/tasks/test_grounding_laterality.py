@@ -104,7 +104,9 @@ def shares(see: Callable[[Tensor, str], list[list[float]]]) -> tuple[float, floa
     ("see", "sided", "plain"),
     [(find, 1, 1), (habit, 0, 0), (deaf, 0, 0), (wrong_way_round, 1, 1), (words_alone, 1, 0)],
 )
-def test_boxes_mirror_where_they_should(see: Callable[[Tensor, str], list[list[float]]], sided: float, plain: float) -> None:
+def test_boxes_mirror_where_they_should(
+    see: Callable[[Tensor, str], list[list[float]]], sided: float, plain: float
+) -> None:
     assert shares(see) == (sided, plain)
 
 
