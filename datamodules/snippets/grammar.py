@@ -60,9 +60,7 @@ class Grammar:
         if self.words.label(self.tokens[at].text) != "series":
             return None
         number = self.numbers.skip_label(at)
-        if self.words.numbered(self.tokens[at].text) and not self._word(
-            number - 1 - (self.tokens[number - 1].kind == "."), "number"
-        ):
+        if self.words.numbered(self.tokens[at].text) and not any(self._word(i, "number") for i in range(at, number)):
             return None
         return self.numbers.single(number)
 

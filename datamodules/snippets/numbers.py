@@ -107,13 +107,17 @@ class Numbers:
             number = at + (token.kind == "dash")
             if tokens[number].kind == "word" and self.words.has(tokens[number].text, "number"):
                 at = number + 1
-            elif token.kind in {"#", ":", "\u2116"} or (
-                token.kind == "." and tokens.touches(at) and (at > start + 1 or len(tokens[start].text) <= 4)
+            elif token.kind in {"#", ":", "=", "\u2116"} or (
+                token.kind == "." and tokens.touches(at) and (at > start + 1 or self._shortened(tokens[start].text))
             ):
                 at += 1
         if self.tokens[at].kind == "dash" and tokens.touches(at) and tokens.touches(at + 1) and at == start + 1:
             at += 1  # "series-4"
         return at
+
+    @staticmethod
+    def _shortened(label: str) -> bool:
+        return len(label) <= 4 or label.endswith("nr")
 
     def _to(self, at: int) -> int | None:
         """Return the index behind a dash, an arrow or `to`."""
@@ -152,6 +156,8 @@ class Numbers:
         tokens, words = self.tokens, self.words
         slash = plural and tokens[at].kind == "/"
         start = at
+        if plural and self._semicolon(at, before):
+            return self.ranged(at + 1)
         while at < start + 2 and (tokens[at].kind in _HOLDS or words.has(tokens[at].text, "and")):
             at += 1
             if at > start and tokens[at].kind == "." and len(tokens[at - 1].text) < 3 and tokens[at - 1].kind == "word":
@@ -171,6 +177,12 @@ class Numbers:
         if not labelled and (stranger and not (plural and first > before)):
             return None
         return found
+
+    def _semicolon(self, at: int, before: int) -> bool:
+        """Tell whether a bare number follows that only goes on with the list: `images 201; 214; 233 (series 4)`."""
+        tokens = self.tokens
+        bare = tokens[at].kind == ";" and tokens[at + 1].value > before
+        return bare and tokens[at + 2].kind in {"", ";", ".", "open", "close", "dash"}
 
     def _may_follow(self, word: str) -> bool:
         """Tell whether a word may stand behind the last number of a list that it does not count."""

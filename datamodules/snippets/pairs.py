@@ -132,6 +132,8 @@ class Pairs:
             if token.kind in {",", ";", ":", "close", "int", "dec"} or seen == _NEAR:
                 break
             if token.kind == "word":
+                if len(token.text) == 1 and tokens[i - 1].kind == "int" and tokens.touches(i):
+                    break  # the lymph node station 4L
                 seen += 1
                 if told := self.words.group(token.text, "not_pair"):
                     if told == "window" and (self.tokens[at].value < _LEAST_WINDOW or seen > 1):

@@ -128,6 +128,9 @@ class Reading:
             before = (self.tokens[naming.first - i] for i in (1, 2, 3))
             if any(token.kind == "word" and self.words.has(token.text, "everywhere") for token in before):
                 return index, naming.series
+            linked = self.words.has(self.tokens[naming.first - 1].text, "link")
+            if linked and index > 1 and all(one.series is None and not one.refused for one in self.namings[:index]):
+                return index, naming.series  # "nodule 1 (image 40) and nodule 2 (image 58) in series 4"
         return None
 
     def _refused(self, naming: Naming) -> str:

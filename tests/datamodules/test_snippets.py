@@ -25,6 +25,8 @@ FLOORS = {
     "snippets_de": (389, 1.0, 1.0, 0.98),
     "snippets2_en": (148, 1.0, 0.98, 0.95),
     "snippets2_de": (147, 1.0, 0.98, 0.93),
+    "snippets3_en": (117, 0.98, 0.97, 0.94),
+    "snippets3_de": (115, 1.0, 0.99, 0.98),
 }
 Found = tuple[int | None, tuple[tuple[int, int], ...]]
 
