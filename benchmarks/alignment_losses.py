@@ -22,9 +22,9 @@ from medvl.errors import ConfigError, nearest
 from medvl.viz.chart import Line
 from medvl.viz.figure import bar_figure, line_figure
 
-PARTS = ("losses", "entities", "settings", "transfer")
+PARTS = ("losses", "entities", "transfer", "settings")  # in the order in which they are done
 SWEPT_ON = 1000  # added to the seed: of the twin that losses are tuned on
-TOLD = ("medtrim", "soft-infonce")  # what is told entities, with triplets and without
+TOLD = ("medtrim-centred", "soft-infonce")  # what is told entities, with triplets and without
 ZERO_SHOT = {  # without `--data.source.split test` a part of the images would be held back for training
     "chexpert": ("--data.source", "CheXpert", "--data.source.unpaired", "true", "--data.source.split", "test"),
     "rsna": (
@@ -44,23 +44,27 @@ P_AT_10 = "P@10 by class, images to texts and back"
 def run(
     seed: int = 0,
     seeds: int = 3,
-    steps: int = 500,
-    tune_steps: int = 250,
+    steps: int = 400,
+    tune_steps: int = 150,
+    setting_steps: int = 200,
     studies: int = 1200,
     size: int = 0,
     parts: list[str] = list(PARTS),  # noqa: B006  # read only; `medvl bench` shows it as the default
     keep: str = "",
 ) -> dict[str, Any]:
-    """Compare losses, then what MedTrim is told and how it is set, then zero-shot elsewhere.
+    """Compare losses, then what MedTrim is told, zero-shot elsewhere, and how MedTrim is set.
+
+    The result file is written after each part.
 
     Args:
         seed: Of the twin, and the first of the seeds.
         seeds: How many times each model is trained; settings are tried with the first alone.
         steps: Of a loss without triplets; one with triplets encodes as many studies.
         tune_steps: The same of each trial of the sweep; 0 takes the first of each grid unswept.
+        setting_steps: The same of each setting that is tried.
         studies: Of each twin.
         size: Longest side of the films; 0 draws it for each.
-        parts: Of losses, entities, settings and transfer; losses is always part of it.
+        parts: Of losses, entities, transfer and settings; losses is always part of it.
         keep: Folder where trainings are kept, and found when it is named again.
     """
     if unknown := sorted(set(parts) - set(PARTS)):
@@ -70,33 +74,37 @@ def run(
         chosen, swept = choose(done, seed, tune_steps, films(studies, seed + SWEPT_ON, size))
         study = Study(bench, chosen, tuple(range(seed, seed + seeds)))
         found = study.losses()
-        extra: dict[str, Any] = {"swept": swept, "chosen": {name: _told(one) for name, one in chosen.items()}}
+        told: dict[str, Any] = {"swept": swept, "chosen": {name: _told(one) for name, one in chosen.items()}}
+        told |= {"encoded_studies": steps * BATCH, "studies": studies}
+        result = write(study, found, told)
         for part in [name for name in PARTS[1:] if name in parts]:
-            extra[part] = (
-                study.transfer(films(studies, seed + 2 * SWEPT_ON, size))
-                if part == "transfer"
-                else getattr(study, part)()
-            )
-        commits = sorted(done.commits)
-    first, *others = METHODS
-    print(markdown(found))
-    draw_bars(harness.RESULTS / "alignment-losses.png", "Losses, equal encoder passes", found)
+            if part == "transfer":
+                told[part] = study.transfer(films(studies, seed + 2 * SWEPT_ON, size))
+            elif part == "settings":
+                told[part] = replace(study, bench=replace(bench, steps=setting_steps)).settings()
+            else:
+                told[part] = study.entities()
+            result = write(study, found, told)
+    return result
+
+
+def write(study: Study, found: Compared, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what is known so far."""
+    first, *others = found.metrics
     return harness.write_result(
         "alignment-losses",
         unit=f"{P_AT_10}; relevance is what was painted",
         ours=found.headline(first),
         peers={name: found.headline(name) for name in others},
         n=len(study.truth.studies),
-        seed=seed,
+        seed=study.seeds[0],
         chance=found.chance,
-        seeds=seeds,
-        encoded_studies=steps * BATCH,
-        studies=studies,
+        seeds=len(study.seeds),
         minority=study.truth.rare,
-        commits=commits,
+        commits=sorted(study.bench.done.commits),
         metrics=_plain(found.metrics),
         ahead=_plain(found.ahead),
-        **extra,
+        **told,
     )
 
 
@@ -139,7 +147,10 @@ class Study:
 
     def losses(self) -> Compared:
         """Compare all losses."""
-        return self.compare(self.chosen)
+        found = self.compare(self.chosen)
+        print(markdown(found))
+        draw_bars(harness.RESULTS / "alignment-losses.png", "Losses, equal encoder passes", found)
+        return found
 
     def entities(self) -> dict[str, Any]:
         """Compare entities as painted, as extracted, and as extracted with every status ignored."""
@@ -156,7 +167,7 @@ class Study:
     def settings(self) -> dict[str, Any]:
         """Try MedTrim's settings one at a time, one seed each, and draw each."""
         found = {}
-        for name, lines in grids(self.chosen["medtrim"]).items():
+        for name, lines in grids(self.chosen[TOLD[0]]).items():
             methods = {f"{line} @ {x}": method for line, points in lines.items() for x, method in points.items()}
             compared = self.compare(methods, self.seeds[:1])
             draw_setting(harness.RESULTS / f"alignment-{name}.png", name, lines, compared)
@@ -171,7 +182,7 @@ class Study:
             more = ("--no-split",) if kind == "chexpert" else ()
             root = self.bench.done.twin(kind, *twin, *more)
             words = ("--config", str(CONFIGS / "zero_shot" / f"{kind}.yaml"), *options, ROOTS[kind], str(root), *UNTOLD)
-            for name in (*TOLD, "infonce"):
+            for name in (*TOLD, "infonce-centred", "infonce"):
                 logs = [self._zero_shot(name, seed, words) for seed in self.seeds]
                 auc = [logged(log, "test/zero_shot/auc")[-1] for log in logs]
                 found.setdefault(kind, {})[name] = {"auc": float(np.mean(auc)), "by_seed": auc}
@@ -222,7 +233,7 @@ def draw_setting(path: Path, name: str, lines: Grid, found: Compared) -> Path:
         drawn.append(Line(line, list(points), [row.mean for row in rows]))
         bounds.append(([row.low for row in rows], [row.high for row in rows]))
     label = {"gamma": "gamma_0", "tau": "tau_max", "paired": "weight of the paired term"}.get(name, name)
-    return line_figure(path, f"MedTrim: {name}, one seed", drawn, label, P_AT_10, bounds)
+    return line_figure(path, f"MedTrim, centred: {name}, one seed", drawn, label, P_AT_10, bounds)
 
 
 def draw_bars(path: Path, title: str, found: Compared) -> Path:
@@ -232,7 +243,8 @@ def draw_bars(path: Path, title: str, found: Compared) -> Path:
 
 
 def _told(method: Method) -> dict[str, Any]:
-    return {"rate": method.rate, **method.arguments, **({"mining": dict(method.mining)} if method.mining else {})}
+    mining = {"mining": dict(method.mining)} if method.mining else {}
+    return {"rate": method.rate, "centred": method.centred, **method.arguments, **mining}
 
 
 def _plain(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:

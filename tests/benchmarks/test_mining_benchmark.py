@@ -78,20 +78,27 @@ def test_every_loss_has_as_many_variants() -> None:
 
 
 def test_settings_are_tried_one_at_a_time() -> None:
-    base = METHODS["medtrim"]
+    base = METHODS["medtrim-centred"]
     tried = {name: [one for points in lines.values() for one in points.values()] for name, lines in grids(base).items()}
     assert next(one.arguments["terms"] for one in tried["terms"][1:]) == ["tt", "it", "ti"]
     assert all(sum(one.mining["gamma"]) == pytest.approx(1, abs=1e-3) for one in tried["gamma"] if one.mining)
     for name in ("eta", "margin", "paired"):
-        assert {tuple(one.arguments) for one in tried[name]} == {(name,)}
+        others = {
+            str({key: one.arguments.get(key) for key in ("eta", "margin", "paired") if key != name})
+            for one in tried[name]
+        }
+        assert len({one.arguments[name] for one in tried[name]}) == len(tried[name]) > 1
+        assert len(others) == 1
         assert all(one.mining == base.mining for one in tried[name])
+    assert all(base.with_loss(margin=0.3) in [one.with_loss(margin=0.3) for one in ones] for ones in tried.values())
+    assert {one.centred for ones in tried.values() for one in ones} == {True}
 
 
 def test_triplets_train_on_as_many_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["medvl"])
     bench = Bench.write(Trainings(tmp_path), 4, *films(60, 0, 64))
     assert METHODS["infonce"].steps(bench.twin, bench.files, 0, 4 * BATCH) == 4
-    steps = METHODS["medtrim-random"].steps(bench.twin, bench.files, 0, 4 * BATCH)
+    steps = METHODS["medtrim-random-centred"].steps(bench.twin, bench.files, 0, 4 * BATCH)
     assert 4 * BATCH / (3 * TRIPLETS) <= steps < 4 * BATCH / TRIPLETS  # some studies are in several triplets
     rows = {name: [json.loads(line) for line in path.read_text().splitlines()] for name, path in bench.files.items()}
     assert len({len(lines) for lines in rows.values()}) == 1
@@ -103,11 +110,11 @@ def test_triplets_train_on_as_many_studies(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_benchmark_in_two_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    methods: dict[str, Method] = {name: METHODS[name] for name in ("medtrim-random", "infonce")}
+    methods: dict[str, Method] = {name: METHODS[name] for name in ("medtrim-random-centred", "infonce")}
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
     monkeypatch.setattr("sys.argv", ["medvl"])
     monkeypatch.setattr(alignment_losses, "METHODS", methods)
-    monkeypatch.setattr(alignment_losses, "TOLD", ("medtrim-random",))
+    monkeypatch.setattr(alignment_losses, "TOLD", ("medtrim-random-centred",))
     with pytest.raises(ConfigError, match="loses"):
         alignment_losses.run(parts=["loses"])
     alignment_losses.run(seeds=1, steps=2, tune_steps=0, studies=24, size=64, parts=["losses"])
