@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from datamodules.records import PhraseRecord, Problem
 from datamodules.sources.base import PhraseSource
 from datamodules.sources.cells import box_list, cell
-from datamodules.sources.padchest_master import ATTRIBUTES, MasterTable, with_suffix
+from datamodules.sources.padchest_master import ATTRIBUTES, IMAGES_TABLE, MasterTable, details, with_suffix
 from datamodules.sources.rows import read_json, read_table
 from datamodules.sources.splits import SplitRule
 from medvl.errors import DataError
@@ -26,7 +26,8 @@ class PadChestGR(PhraseSource):
     """PadChest-GR as it is distributed: one JSON of grounded reports, a master table, 16-bit PNG images.
 
     Boxes are xyxy in [0, 1]. The split and the patient are in the master table only, which has a row per study and
-    label; they are joined by image, else by study. Findings with `abnormal: false` may lack their boxes.
+    label; they are joined by image, else by study. Findings with `abnormal: false` may lack their boxes. View and
+    scanner, by which an evaluation is broken down, are read where PadChest's table of images lies beside.
 
     Args:
         root: The dataset's folder.
@@ -85,18 +86,26 @@ class PadChestGR(PhraseSource):
         )
 
     def tables(self) -> list[Path]:
-        """Return the JSON of reports and the master table."""
+        """Return the JSON of reports, PadChest's table of images where there is one, and the master table."""
+        images = self._newest(IMAGES_TABLE, f"{IMAGES_TABLE}.gz")
         return [
             self._find("grounded reports", "grounded_reports*.json"),
+            *([] if images is None else [images]),
             self._find("master table", "master_table*.csv", "master_table*.csv.zip"),
         ]
 
-    def _find(self, what: str, *patterns: str) -> Path:
+    def _newest(self, *patterns: str) -> Path | None:
         for pattern in patterns:
             for files in _FILES_FOLDERS:
                 found = sorted((self.given / files).glob(pattern))
                 if found:
-                    return found[-1]  # names end in a date: the newest
+                    return found[-1]  # names end in a date
+        return None
+
+    def _find(self, what: str, *patterns: str) -> Path:
+        found = self._newest(*patterns)
+        if found is not None:
+            return found
         looked = f"looked for {' or '.join(patterns)}"
         raise DataError(
             f"PadChest-GR: {what} not found",
@@ -117,8 +126,10 @@ class PadChestGR(PhraseSource):
 
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
         """Yield every finding of every report, then what the master table has and the reports lack."""
-        reports, table = self.tables()
+        reports, *images, table = self.tables()
         master = MasterTable(read_table(table), self.own_split)
+        for path in images:
+            master.add(details(path, master.images))
         yield from master.problems
         told = set()
         for number, study in enumerate(self._studies):

@@ -1,14 +1,14 @@
-"""The master table of PadChest-GR: patient, split and attributes of each image."""
+"""The tables of PadChest-GR: patient and split of each image; view and scanner stand in PadChest's own table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 from datamodules.records import Problem
 from datamodules.sources.cells import cell
-from datamodules.sources.rows import Table
+from datamodules.sources.rows import Table, stream_columns
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff")
 ATTRIBUTES = {
@@ -17,6 +17,8 @@ ATTRIBUTES = {
     "view": ("ViewPosition_DICOM", "ViewPosition", "Projection"),
     "scanner": ("Manufacturer_DICOM", "Manufacturer"),
 }
+IMAGES_TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv"
+_OF_IMAGES = {"view": "Projection", "scanner": "Manufacturer_DICOM"}
 
 
 class MasterTable:
@@ -52,6 +54,11 @@ class MasterTable:
         """All images that it names."""
         return set(self._images)
 
+    def add(self, known: dict[str, dict[str, str]]) -> None:
+        """Add what another table tells of images; what this one says itself stands."""
+        for image, entry in known.items():
+            self._images[image] = entry | self._images[image]
+
     def where(self, image: str) -> str:
         """Return the first row of an image."""
         return self._wheres[image]
@@ -59,6 +66,20 @@ class MasterTable:
     def about(self, image: str, study: str) -> dict[str, str] | None:
         """Return what is known of an image, by its name, else by its study."""
         return self._images.get(image, self._studies.get(study))
+
+
+def details(table: Path, images: Container[str]) -> dict[str, dict[str, str]]:
+    """Return view and scanner of images, by file name, from PadChest's table of all its 160,000.
+
+    Raises:
+        DataError: The table is damaged, or lacks a column.
+    """
+    found = {}
+    for _, image, *cells in stream_columns(table, "ImageID", *_OF_IMAGES.values()):
+        if (name := with_suffix(image)) in images:
+            told = zip(_OF_IMAGES, map(cell, cells), strict=True)
+            found[name] = {key: text for key, text in told if text}
+    return found
 
 
 def _entry(cells: dict[str, Any], split: str) -> dict[str, str]:

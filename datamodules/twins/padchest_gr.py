@@ -20,19 +20,26 @@ from medvl.io.workers import run_all
 
 REPORTS = "grounded_reports_20240819.json"
 IMAGES = "PadChest_GR"
+IMAGES_TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 _SPLIT = {"train": "train", "val": "validation", "test": "test"}
 _COLUMNS = (
     "StudyID", "ImageID", "PatientID", "split", "label", "label_group", "boxes_count", "prior_imageID",
     "PatientSex_DICOM", "PatientAge", "sentence_en", "sentence_es",
 )  # fmt: skip
+_IMAGE_COLUMNS = (
+    "", "ImageID", "ImageDir", "StudyID", "PatientID", "PatientSex_DICOM", "Projection", "Pediatric",
+    "Manufacturer_DICOM",
+)  # fmt: skip
+_SCANNERS = ("ImagingDynamicsCompanyLtd", "PhilipsMedicalSystems")  # half of PadChest's images each
 
 
 @dataclass(frozen=True)
 class _Written:
-    """One study: its entry in the JSON and its rows of the master table, still without split and prior image."""
+    """One study: its entry in the JSON, its rows of the master table (without split and prior image) and of images."""
 
     entry: dict[str, Any]
     rows: list[dict[str, Any]]
+    images: list[dict[str, Any]]
     patient: str
 
 
@@ -49,7 +56,7 @@ def write(
     appearance: Appearance = "plain",
     unseen_test: bool = False,
 ) -> None:
-    """Write a twin of PadChest-GR: reports as JSON, a master table, 16-bit PNG images.
+    """Write a twin of PadChest-GR: reports as JSON, a master table, 16-bit PNG images; and PadChest's table of images.
 
     Arguments as in `twin_writer`; `zipped` gives the master table as `master_table.csv.zip`; with `unseen_test` the
     English sentences of the test split say findings and places by synonyms that train and val never show
@@ -62,6 +69,8 @@ def write(
     written = run_all(_write_study, jobs, workers, "writing studies")
     reports = json.dumps([study.entry for study in written], ensure_ascii=False, indent=1)
     (folder / REPORTS).write_text(reports, encoding="utf-8")
+    images = [{"": number} | row for number, row in enumerate(row for study in written for row in study.images)]
+    write_csv(folder / IMAGES_TABLE, images, _IMAGE_COLUMNS)
     _write_master(folder, _master_rows(written, splits), zipped)
 
 
@@ -77,7 +86,28 @@ def _write_study(
     findings = [_finding(finding, rng) for finding in study.findings]
     rows = [row for finding in study.findings for row in _rows(study, finding, rng)]
     ids = {"StudyID": study_id, "ImageID": image_id}
-    return _Written({**ids, "findings": findings}, [{**ids, **row} for row in rows], study.patient_id)
+    images = _image_rows(study, ids, np.random.default_rng([seed & 0xFFFFFFFF, index, 2]))
+    return _Written({**ids, "findings": findings}, [{**ids, **row} for row in rows], images, study.patient_id)
+
+
+def _image_rows(study: TwinStudy, ids: dict[str, str], rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Return what PadChest's table says of a study: its image, and often a lateral one that PadChest-GR leaves out.
+
+    The scanner is drawn apart from the film, so nothing in the picture goes with its name.
+    """
+    common = {
+        "ImageDir": int(rng.integers(55)),
+        "StudyID": ids["StudyID"],
+        "PatientID": study.patient_id,
+        "PatientSex_DICOM": study.sex,
+        "Pediatric": "No",
+        "Manufacturer_DICOM": _SCANNERS[int(rng.integers(2))],
+    }
+    bedside = study.view == "AP" and rng.random() < 0.8
+    rows = [common | {"ImageID": ids["ImageID"], "Projection": "AP_horizontal" if bedside else study.view}]
+    if rng.random() < 0.4:
+        rows.append(common | {"ImageID": ids["ImageID"].replace(".png", "-1.png"), "Projection": "L"})
+    return rows
 
 
 def _finding(finding: TwinFinding, rng: np.random.Generator) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
 import zipfile
@@ -18,6 +19,7 @@ from datamodules.twins import padchest_gr
 from medvl.errors import DataError
 from medvl.io.image import read_image
 
+TABLE = padchest_gr.IMAGES_TABLE
 BOX = [0.1, 0.2, 0.3, 0.4]
 Finding = dict[str, Any]
 
@@ -82,6 +84,37 @@ def test_twin_loads_whole_and_agrees_with_a_plain_reading(padchest_twin: Path) -
     assert any(len(r.boxes) > 1 for r in loaded.records)
     assert any(r.abnormal and not r.boxes for r in loaded.records)
     assert all(r.attributes["sex"] in "MF" for r in loaded.records)
+
+
+def test_view_and_scanner_come_from_the_table_of_padchest(padchest_twin: Path, tmp_path: Path) -> None:
+    with (padchest_twin / TABLE).open() as file:
+        rows = {row["ImageID"]: (row["Projection"], row["Manufacturer_DICOM"]) for row in csv.DictReader(file)}
+    records = PadChestGR(padchest_twin).load().records
+    assert all((r.attributes["view"], r.attributes["scanner"]) == rows[r.image] for r in records)
+    assert {r.attributes["view"] for r in records} == {"PA", "AP", "AP_horizontal"}
+    assert len({r.attributes["scanner"] for r in records}) == 2
+    assert set(rows) - {r.image for r in records}  # of other images, too
+    shutil.copytree(padchest_twin, tmp_path / "without", ignore=shutil.ignore_patterns("PADCHEST*"))
+    without = PadChestGR(tmp_path / "without").load()
+    assert not any({"view", "scanner"} & set(r.attributes) for r in without.records)
+    assert [r.phrase for r in without.records] == [r.phrase for r in records]
+    assert without.fingerprint != PadChestGR(padchest_twin).load().fingerprint
+
+
+def test_what_the_master_table_says_itself_stands(layout: Callable[..., Path]) -> None:
+    common = {"PatientID": "p0", "split": "train", "label": "nodule"}
+    rows = [{"StudyID": f"s{i}", "ImageID": f"i{i}", "ViewPosition_DICOM": view, **common}
+            for i, view in enumerate(("AP", "", ""))]  # fmt: skip
+    folder = layout([[finding()]] * 3, rows)
+    with gzip.open(folder / f"{TABLE}.gz", "wt", newline="") as file:
+        csv.writer(file).writerows([
+            ("", "ImageID", "Projection", "Manufacturer_DICOM"),
+            (0, "i0.png", "PA", "PhilipsMedicalSystems"),
+            (1, "i1.png", "PA", ""),
+            (2, "i9.png", "L", "PhilipsMedicalSystems"),
+        ])  # fmt: skip
+    found = [r.attributes for r in PadChestGR(folder).load().records]
+    assert found == [{"view": "AP", "scanner": "PhilipsMedicalSystems"}, {"view": "PA"}, {}]
 
 
 def test_spanish_differs_in_the_sentences_only(padchest_twin: Path) -> None:

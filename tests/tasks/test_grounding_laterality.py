@@ -153,4 +153,6 @@ def test_it_and_the_figures_of_grec_are_options_of_test(
     assert '"test/laterality/sided": ' in last
     assert '"test/laterality/plain": ' in last
     assert '"test/gref/p_at_f1": ' in last
-    assert "test/gref/n_acc" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert "test/gref/n_acc" in report
+    assert all(f">{word}<" in report for word in ("Sex", "Age", "View", "Scanner", "AP_horizontal"))
