@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import inspect
 import json
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from cli_toy import Run, medvl
 from PIL import Image
+
+from datamodules.twins import TWINS
 
 __all__ = ["medvl"]
 
@@ -15,6 +20,17 @@ def test_list_names_every_format(medvl: Run) -> None:
     assert status == 0
     for name in ("padchest-gr", "ms-cxr", "imagenome", "table", "ms-cxr-0.1"):
         assert name in out
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_help_lists_the_own_options_of_a_twin(medvl: Run, name: str) -> None:
+    module, _, function = TWINS[name].rpartition(".")
+    taken = inspect.signature(getattr(import_module(module), function)).parameters
+    status, out, _ = medvl(f"data twin {name} --help")
+    assert status == 0
+    listed = set(re.findall(r"^  --([a-z-]+)", out, re.MULTILINE))
+    assert listed == {word.replace("_", "-") for word in taken if word != "folder"}
+    assert {"padchest-gr": "unseen-test", "imagenome": "noise", "rsna": "size"}.get(name, "seed") in listed
 
 
 @pytest.mark.parametrize(
