@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from PIL import Image
-from torch.multiprocessing.spawn import start_processes
+from ranks import on_ranks
 
 from datamodules.batches import ReportBatch
 from datamodules.loader import BatchLoader
@@ -31,7 +29,6 @@ from medvl.errors import ConfigError, DataError
 from ontology.mining import Settings
 
 STUDIES = 30
-LIMIT = timedelta(seconds=240)
 DISEASES = ("edema", "pneumonia", "fracture")
 Names = set[tuple[str, ...]]
 
@@ -143,9 +140,6 @@ def test_ranks_share_out_an_epoch(count: int, world: int) -> None:
 
 def ranks_loop(rank: int, folder: str) -> None:
     """Write what one of two ranks is given in two epochs, as the trainer places it."""
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=LIMIT)
     place = Path(folder)
     entities = EntityFile(str(place / "e.jsonl"), "chexpert", Settings(tau_min=0.1))
     data = make_data(place, batch_size=2, entities=entities, remine_every=1)
@@ -159,14 +153,10 @@ def ranks_loop(rank: int, folder: str) -> None:
         told[str(epoch)] = {"batches": [named(batch) for batch in batches], "scores": scores}
         told[str(epoch)]["ids"] = batches[0].study_ids
     (place / f"rank{rank}.json").write_text(json.dumps(told))
-    dist.destroy_process_group()
 
 
 def test_two_ranks_have_as_many_batches_and_no_triplet_in_common(folder: Path) -> None:
-    ranks = start_processes(ranks_loop, (str(folder),), nprocs=2, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
-    deadline = time.monotonic() + LIMIT.total_seconds()
-    while not ranks.join(timeout=1):
-        assert time.monotonic() < deadline, [process.kill() for process in ranks.processes]
+    on_ranks(ranks_loop, str(folder), limit=240)
     first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
     entities = EntityFile(str(folder / "e.jsonl"), "chexpert", Settings(tau_min=0.1))
     data = make_data(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
+from ranks import on_ranks
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -134,8 +134,6 @@ def test_graph_of_one_chunk_at_a_time() -> None:
 
 
 def one_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, kind in LOSSES.items():
         model = Towers(kind())
         wrapper = DistributedDataParallel(model)  # as Lightning has it, which the cache goes past
@@ -144,11 +142,10 @@ def one_rank(rank: int, folder: str) -> None:
         # A loss of single chunks is averaged over ranks, as DDP does it: twice the share makes the whole.
         GradCache(model, model.parameters)(split(part, sizes), model.loss, lambda chunk, found: 2 * own(chunk, found))
         torch.save(wrapper.module.gradients(), f"{folder}/{name}-{rank}")
-    dist.destroy_process_group()
 
 
 def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_rank, (str(tmp_path),), nprocs=2)
+    on_ranks(one_rank, str(tmp_path))
     for name, kind in LOSSES.items():
         one = Towers(kind())
         outputs = one(pairs())

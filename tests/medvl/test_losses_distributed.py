@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
+from ranks import on_ranks
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -83,15 +83,12 @@ def gradients(model: nn.Module, named: Model, given: tuple[Tensor, Tensor, dict[
 
 
 def one_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     check_gather(rank)
     for name in LOSSES:
         for share, (first, _) in SHARES.items():
             model = Model(name).double()
             given = part(0, first) if rank == 0 else part(first, N)
             torch.save(gradients(DistributedDataParallel(model), model, given), f"{folder}/{name}-{share}-{rank}")
-    dist.destroy_process_group()
 
 
 def check_gather(rank: int) -> None:
@@ -109,7 +106,7 @@ def check_gather(rank: int) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(one_rank, (str(path),), nprocs=2)
+    on_ranks(one_rank, str(path))
     return path
 
 

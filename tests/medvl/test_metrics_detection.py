@@ -7,11 +7,11 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ranks import on_ranks
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryCalibrationError
@@ -309,9 +309,7 @@ def test_input_is_left_alone_and_batches_do_not_matter(make: Callable[..., Metri
     assert values_of(parts, preds, targets) == pytest.approx(whole, nan_ok=True)
 
 
-def _rank(rank: int, store: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def _rank(rank: int) -> None:
     preds, targets = make_phrases(31, 8)
     for make in METRICS:
         expected = values_of(make(sync_on_compute=False), preds, targets)
@@ -321,11 +319,10 @@ def _rank(rank: int, store: str) -> None:
                 metric.update(preds[part], targets[part])
             got = {name: value.item() for name, value in metric.compute().items()}
             assert got == pytest.approx(expected, abs=1e-6, nan_ok=True), make
-    torch.distributed.destroy_process_group()
 
 
-def test_ranks_agree_with_one_process(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_rank, args=(str(tmp_path / "store"),), nprocs=2)
+def test_ranks_agree_with_one_process() -> None:
+    on_ranks(_rank)
 
 
 def test_two_thousand_phrases_of_eight_boxes_in_under_a_second() -> None:

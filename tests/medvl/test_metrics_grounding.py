@@ -7,11 +7,11 @@ import doctest
 import itertools
 import pickle
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ranks import on_ranks
 from torch import Tensor
 
 import medvl.metrics.grounding
@@ -253,9 +253,7 @@ def test_forward_pickle_and_reset() -> None:
     assert metric.totals.sum() == 0
 
 
-def _rank(rank: int, store: str, seed: int) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def _rank(rank: int, seed: int) -> None:
     preds, targets = make_phrases(31, seed)
     whole = GroundingMetrics(sync_on_compute=False)
     whole.update(preds, targets)
@@ -266,11 +264,10 @@ def _rank(rank: int, store: str, seed: int) -> None:
         values = metric.compute()
         for name, expected in whole.compute().items():
             assert torch.equal(values[name], expected), name
-    torch.distributed.destroy_process_group()
 
 
-def test_ranks_agree_with_one_process_and_one_may_be_empty(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_rank, args=(str(tmp_path / "store"), 7), nprocs=2)
+def test_ranks_agree_with_one_process_and_one_may_be_empty() -> None:
+    on_ranks(_rank, 7)
 
 
 def test_docstring_example() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ranks import on_ranks
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -203,9 +203,7 @@ def test_empty_metrics_are_nan_and_wrong_input_is_said() -> None:
         ClassRetrieval(classes=("a",)).update(image, text, labels, groups)
 
 
-def one_rank(rank: int, store: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def one_rank(rank: int) -> None:
     image, text, labels, groups = studies()
     groups = groups * 10**15 + 1  # identifiers that float32 cannot hold
     texts = [f"text {i % 20}" for i in range(N)]
@@ -224,11 +222,10 @@ def one_rank(rank: int, store: str) -> None:
             found = metric.compute()
             for name, value in whole.compute().items():
                 torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6, equal_nan=True, msg=name)
-    torch.distributed.destroy_process_group()
 
 
-def test_ranks_agree_with_one_process_and_one_may_be_empty(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_rank, args=(str(tmp_path / "store"),), nprocs=2)
+def test_ranks_agree_with_one_process_and_one_may_be_empty() -> None:
+    on_ranks(one_rank)
 
 
 def test_prompt_ensembles() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
+from ranks import on_ranks
 from test_alignment_task import make_batch, make_task
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -60,12 +60,9 @@ def gradients(wrapped: nn.Module, rows: list[int]) -> dict[str, Tensor]:
 
 def one_rank(rank: int, folder: str) -> None:
     """Write the gradients of one of two ranks, for every loss."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name in ALL:
         torch.save(gradients(DistributedDataParallel(Step(name)), SHARES[rank]), f"{folder}/{name}-{rank}")
     torch.save(validated(make_task(InfoNCE()), VALIDATED[rank]), f"{folder}/validated-{rank}")
-    dist.destroy_process_group()
 
 
 def validated(task: AlignmentTask, batches: list[list[int]]) -> Tensor | None:
@@ -78,7 +75,7 @@ def validated(task: AlignmentTask, batches: list[list[int]]) -> Tensor | None:
 
 
 def test_two_ranks_give_the_gradient_of_one_process(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_rank, (str(tmp_path),), nprocs=2)
+    on_ranks(one_rank, str(tmp_path))
     for name in ALL:
         whole = gradients(Step(name), [*SHARES[0], *SHARES[1]])
         first, second = (torch.load(tmp_path / f"{name}-{rank}", weights_only=True) for rank in range(2))

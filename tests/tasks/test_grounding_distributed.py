@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
+from ranks import on_ranks
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -78,16 +78,13 @@ def gradients(wrapped: nn.Module, task: GroundingTask, batch: GroundingBatch) ->
 
 def one_rank(rank: int, folder: str) -> None:
     """Write the gradients of one of two ranks, for every share."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, shares in SHARES.items():
         task = make_task()
         torch.save(gradients(DistributedDataParallel(task), task, make_batch(shares[rank])), f"{folder}/{name}-{rank}")
-    dist.destroy_process_group()
 
 
 def test_two_ranks_give_the_gradient_of_one_process(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_rank, (str(tmp_path),), nprocs=2)
+    on_ranks(one_rank, str(tmp_path))
     for name, (first, second) in SHARES.items():
         task = make_task()
         expected = gradients(task, task, make_batch([*first, *second]))
