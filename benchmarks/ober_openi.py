@@ -12,8 +12,10 @@ are over coded findings, stated or hedged in the report, as the peers' figures a
 finding that is not coded at all as false, though coders leave out much that is written. Places are inferred as coders
 do (`Ober(infer=True)`). Speed is one core, from text to entities, the cache of sentences empty at the start.
 
-The peers were measured apart, on all 3,851 reports of NegBio's table: medspaCy 1.3.1 needs a spaCy older than ours, and
-MedTrim's release is a script. `without_context` is our lexicon with every mention taken for present.
+Peers read the same reports for the same terms (`ober_peers`): medspaCy where `--medspacy-python` names an interpreter
+that has it (it needs a spaCy older than ours), and MedTrim's rule restated, with its list and without. `reported` are
+figures of medspaCy 1.3.1 and of MedTrim's release itself, with other terms and on all 3,851 reports of NegBio's table.
+`without_context` is our lexicon with every mention taken for present.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from benchmarks.harness import write_result
+from benchmarks.ober_peers import LIST, ClauseRule, medspacy, terms
 from medvl.errors import ConfigError, DataError
 from ontology.entities import Entity, Report
 from ontology.extract import Ober
-from ontology.lexicon import Canon
+from ontology.lexicon import Canon, Lexicon
 
 ARCHIVE = "data/NLMCXR_reports.tgz"
 CLASSES = {
@@ -77,7 +80,7 @@ class Score(NamedTuple):
         return {"f1": self.f1, "precision": precision, "recall": self.hits / max(1, self.hits + self.missed)}
 
 
-def run(labels: str, seed: int = 0) -> dict[str, Any]:
+def run(labels: str, seed: int = 0, medspacy_python: str = "") -> dict[str, Any]:
     """Measure against the table `labels`, write `ober-openi.json` and return it."""
     studies = read(Path(labels))
     ober = Ober("en", infer=True)
@@ -88,18 +91,22 @@ def run(labels: str, seed: int = 0) -> dict[str, Any]:
     canon = ober.lexicon.canon
     side, severity = (_pairs(canon, studies, found, words) for words in (SIDES, SEVERITIES))
     side_all, severity_all = (_pairs(canon, studies, found, words, strict=True) for words in (SIDES, SEVERITIES))
+    speed = len(studies) / _seconds(studies)
+    peers = _peers(ober.lexicon, studies, medspacy_python)
     return write_result(
         "ober-openi",
         "micro-F1 over seven classes, Open-i reports",
         micro.f1,
-        {},
+        {name: peer["micro_f1"] for name, peer in peers.items()},
         n=len(studies),
         seed=seed,
-        reported=REPORTED,  # measured apart and on other reports: no ratio
+        reported=REPORTED,  # measured apart, on other reports and terms: no ratio
         micro_f1=micro.f1,
         side_f1=side.f1,
         severity_f1=severity.f1,
-        reports_per_s=len(studies) / _seconds(studies),
+        reports_per_s=speed,
+        of_peers=peers,
+        speed_ratio={name: speed / peer["reports_per_s"] for name, peer in peers.items() if "reports_per_s" in peer},
         micro=micro.summary(),
         side=side.summary(),
         severity=severity.summary(),
@@ -108,6 +115,33 @@ def run(labels: str, seed: int = 0) -> dict[str, Any]:
         per_class={name: score.summary() | {"n": score.hits + score.missed} for name, score in classes.items()},
         without_context=_classes(studies, bare, CLASSES).f1,
     )
+
+
+def _peers(lexicon: Lexicon, studies: Sequence[Study], python: str) -> dict[str, dict[str, Any]]:
+    """Return what peers find: micro-F1, and reports a second or side and severity, which each has one of."""
+    texts = [study.report.text for study in studies]
+    found: dict[str, dict[str, Any]] = {}
+    if python:
+        wanted = {surface: name for surface, name in terms(lexicon).items() if name in CLASSES.values()}
+        told = medspacy(python, wanted, texts)
+        entities = [[Entity(name, "present", (), (), (0, 0), 0) for name in names] for names in told["found"]]
+        found["medspacy"] = _peer(studies, entities) | {
+            "version": told["version"],
+            "reports_per_s": len(studies) / told["seconds"],
+        }
+    for name, words in (("medtrim-rule", LIST), ("medtrim-rule-without-list", ())):
+        rule = ClauseRule(lexicon, words)
+        entities = [rule.extract(text) for text in texts]
+        found[name] = _peer(studies, entities) | {
+            key: _pairs(lexicon.canon, studies, entities, values).f1
+            for key, values in (("side_f1", SIDES), ("severity_f1", SEVERITIES))
+        }
+    return found
+
+
+def _peer(studies: Sequence[Study], found: Sequence[Sequence[Entity]]) -> dict[str, Any]:
+    score = _classes(studies, found, CLASSES).summary()
+    return {"micro_f1": score.pop("f1"), **score}
 
 
 def read(labels: Path) -> list[Study]:
