@@ -6,6 +6,7 @@ One file without script: the ties are style rules (`:has`), so the page's policy
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -13,8 +14,12 @@ from PIL import Image
 from medvl.grounded import GroundedBox, GroundedImage, GroundedReport, GroundedSentence
 from medvl.io.atomic import write_text
 from medvl.io.image import WINDOW, read_image
+from medvl.outputs import PixelBox
 from medvl.viz import ties
+from medvl.viz.overlay import touch
 from medvl.viz.page import escape, page, picture
+
+Spot = tuple[float, float, float, float]  # xyxy of a number
 
 SIDE = 1100  # of a picture in the page, in pixels
 _NOTICE = (
@@ -29,11 +34,12 @@ _STYLE = """
 .plate { --high: calc(100vh - 48px); width: min(100%, var(--high) * var(--ratio)); aspect-ratio: var(--ratio); }
 .plate img { display: block; width: 100%; height: 100%; }
 .plate svg { position: absolute; inset: 0; width: 100%; height: 100%; }
+.plate + p { margin: -4px 0 0; }
 .box rect { fill: transparent; vector-effect: non-scaling-stroke; }
 .box .edge { stroke: #0009; stroke-width: 5px; pointer-events: none; }
 .box .line { stroke: var(--k); stroke-width: 2.5px; }
-.box .tag { fill: var(--k); }
-.box text { fill: #10131a; font-weight: 700; text-anchor: middle; }
+.number rect { fill: var(--k); }
+.number text { fill: #10131a; font-weight: 700; text-anchor: middle; }
 .report h2 { margin: 22px 0 6px; text-transform: capitalize; }
 .report h2:first-child { margin-top: 0; }
 @media (max-width: 820px) {
@@ -62,7 +68,7 @@ def write_page(path: Path, report: GroundedReport, window: tuple[float, float] =
         f'{_header(report, placed)}<div class="study"><div class="plates">{"".join(plates)}</div>'
         f'<div class="report">{_sentences(report, placed)}</div></div>'
     )
-    rules = _STYLE + ties.style(len(placed), "box")
+    rules = _STYLE + ties.style(len(placed), "mark")
     return write_text(path, [page(f"Grounded report · {report.study}", body, rules)])
 
 
@@ -88,36 +94,53 @@ def _plate(
 ) -> str:
     pixels, _ = read_image(image.file, SIDE, window)
     shown = picture(Image.fromarray(pixels), f"Image {number + 1} of {len(report.images)}")
-    taken: list[tuple[float, float]] = []
-    boxes = "".join(
-        _box(n, sentence, box, image, taken)
+    here = [
+        (n, sentence, box)
         for n, sentence in enumerate(placed, start=1)
         for box in sorted(sentence.boxes, key=lambda box: box.score)
         if box.image == number
-    )
+    ]
+    boxes = "".join(_box(*one) for one in here)
+    numbers = _numbers([(n, box) for n, _, box in here], image)
+    bare = len(here) - len(numbers)
+    count = f"{bare} box{'es have' if bare > 1 else ' has'}"
+    note = f'<p class="quiet">{count} no room for a number: hover or tap to see whose.</p>' if bare else ""
     ratio, view = f"--ratio: {image.width / image.height:.5f}", f"0 0 {image.width} {image.height}"
-    return f'<div class="plate" style="{ratio}">{shown}<svg viewBox="{view}">{boxes}</svg></div>'
+    drawn = f'<svg viewBox="{view}">{boxes}{"".join(numbers)}</svg>'
+    return f'<div class="plate" style="{ratio}">{shown}{drawn}</div>{note}'
 
 
-def _box(
-    n: int, sentence: GroundedSentence, box: GroundedBox, image: GroundedImage, taken: list[tuple[float, float]]
-) -> str:
-    """Draw one box with the number of its sentence at a corner that no other number has taken."""
+def _box(n: int, sentence: GroundedSentence, box: GroundedBox) -> str:
     x0, y0, x1, y1 = box.xyxy_px
-    high = max(image.width, image.height) / 34
-    wide = high * (0.75 + 0.45 * len(str(n)))
-    corners = itertools.product((y0 - high, y1, y0), (x0, x1 - wide))
-    spots = [(min(max(x, 0), image.width - wide), min(max(y, 0), image.height - high)) for y, x in corners]
-    free = [s for s in spots if all(abs(s[0] - t[0]) >= wide or abs(s[1] - t[1]) >= high for t in taken)]
-    x, y = (free or spots)[0]
-    taken.append((x, y))
     frame = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
-    tag = f'<rect class="tag" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" rx="{high / 5:.1f}"/>'
-    place = f'x="{x + wide / 2:.1f}" y="{y + high * 0.78:.1f}" font-size="{high * 0.8:.1f}"'
-    title = f"{sentence.text} ({box.score:.2f})"
+    title = f"<title>{escape(f'{sentence.text} ({box.score:.2f})')}</title>"
     lines = f'<rect class="edge" {frame}/><rect class="line" {frame}/>'
-    drawn = f"<title>{escape(title)}</title>{lines}{tag}<text {place}>{n}</text>"
-    return f'<g class="box {ties.classes(n)}" tabindex="0">{drawn}</g>'
+    return f'<g class="mark box {ties.classes(n)}" tabindex="0">{title}{lines}</g>'
+
+
+def _numbers(boxes: list[tuple[int, GroundedBox]], image: GroundedImage) -> list[str]:
+    """Write the number of its sentence at each box, over all lines; where there is no room left, at the surer ones."""
+    high, taken, written = max(image.width, image.height) / 34, list[Spot](), []
+    for n, box in sorted(boxes, key=lambda one: -one[1].score):
+        wide = high * (0.75 + 0.45 * len(str(n)))
+        spot = next((s for s in _spots(box.xyxy_px, wide, high, image) if not any(touch(s, t) for t in taken)), None)
+        if spot is not None:
+            taken.append(spot)
+            x, y = spot[:2]
+            tag = f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" rx="{high / 5:.1f}"/>'
+            place = f'x="{x + wide / 2:.1f}" y="{y + high * 0.78:.1f}" font-size="{high * 0.8:.1f}"'
+            written.append(f'<g class="mark number {ties.classes(n)}">{tag}<text {place}>{n}</text></g>')
+    return written
+
+
+def _spots(box: PixelBox, wide: float, high: float, image: GroundedImage) -> Iterator[Spot]:
+    """Yield where a number may stand, best first: above, below or within the box, at its corners or between them."""
+    x0, y0, x1, y1 = box
+    between = [x0 + i * wide for i in range(1, int((x1 - x0) // wide))]
+    for columns in ((x0, x1 - wide), between):
+        for y, x in itertools.product((y0 - high, y1, y0, y1 - high), columns):
+            left, top = min(max(x, 0), image.width - wide), min(max(y, 0), image.height - high)
+            yield left, top, left + wide, top + high
 
 
 def _sentences(report: GroundedReport, placed: list[GroundedSentence]) -> str:

@@ -43,7 +43,7 @@ def draw_boxes(
         scale: Shown pixels per unit of the boxes.
 
     Returns:
-        An RGB picture `(h, w)`.
+        An RGB picture `(h, w)`. Where boxes crowd, the scores that find no room are left out, and counted in a corner.
     """
     picture = Image.fromarray(image).convert("RGB")
     pen, width = ImageDraw.Draw(picture), max(2, round(max(picture.size) / 170))
@@ -56,8 +56,12 @@ def draw_boxes(
         _dashes(pen, corners, SHADE, width, edge=1)
         _dashes(pen, corners, GOLD, width)
     taken: list[tuple[float, float, float, float]] = []
+    bare = 0
     for box, score in zip(predicted, scores, strict=True):
-        _label(pen, _inside(box, scale, picture.size, width), f"{score:.2f}", picture.size, taken)
+        bare += not _label(pen, _inside(box, scale, picture.size, width), f"{score:.2f}", picture.size, taken)
+    if bare:
+        corner = (0, picture.height, picture.width, picture.height)
+        _label(pen, corner, f"{bare} without score", picture.size, [], _PAPER)
     return picture
 
 
@@ -200,8 +204,9 @@ def _label(
     text: str,
     size: tuple[int, int],
     taken: list[tuple[float, float, float, float]],
-) -> None:
-    """Write a score at a corner of its box where no other score is yet: above, below, or within."""
+    paper: tuple[int, int, int] = PREDICTED,
+) -> bool:
+    """Write a score at a corner of its box where no other is yet, above, below, or within; return whether it could."""
     font = lettering(max(12, round(max(size) / 25)))
     left, top, right, bottom = font.getbbox(text)
     width, height = math.ceil(right - left) + 8, math.ceil(bottom - top) + 6
@@ -209,14 +214,18 @@ def _label(
     places = [(x0, y0 - height), (x1 - width, y0 - height), (x0, y1), (x1 - width, y1), (x0, y0), (x1 - width, y0)]
     spots = [(x, y, x + width, y + height) for x, y in places]
     fits = [s for s in spots if s[0] >= 0 and s[1] >= 0 and s[2] <= size[0] and s[3] <= size[1]]
-    free = [s for s in fits if not any(_touch(s, other) for other in taken)]
-    spot = (free or fits or spots)[0]
+    free = [s for s in fits if not any(touch(s, other) for other in taken)]
+    if taken and not free:
+        return False
+    spot = (free or spots)[0]
     taken.append(spot)
-    pen.rectangle(spot, fill=PREDICTED)
+    pen.rectangle(spot, fill=paper)
     pen.text((spot[0] + 4 - left, spot[1] + 3 - top), text, fill=(20, 12, 0), font=font)
+    return True
 
 
-def _touch(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def touch(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    """Whether two boxes (xyxy) share an area."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 COLOURS = ("#ff9f2e", "#39d5a4", "#5cb8ff", "#f5e050", "#f392da", "#ff7a5c", "#9d9bff", "#b6d957")
 _SENTENCES = """
-.said { margin: 2px 0; padding: 7px 10px 7px 44px; border-radius: 8px; position: relative; outline-offset: -2px; }
+.said { margin: 2px 0; padding: 7px 10px 7px 50px; border-radius: 8px; position: relative; outline-offset: -2px; }
 .said small { display: block; }
 .said.placed { cursor: pointer; }
 .said.silent { color: var(--quiet); }
 .badge {
-  position: absolute; left: 10px; top: 8px; min-width: 24px; padding: 0 6px; border-radius: 12px; text-align: center;
+  position: absolute; left: 10px; top: 8px; min-width: 24px; padding: 0 5px; border-radius: 12px; text-align: center;
   font-size: .85rem; font-weight: 700; line-height: 22px; color: #10131a; background: var(--k); border: 1px solid #0003;
 }
 .silent .badge { color: var(--quiet); background: none; border: 1px dashed var(--quiet); }

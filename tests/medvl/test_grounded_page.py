@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_sentences_and_boxes_are_tied(tmp_path: Path) -> None:
         ties = {f"t{n}", f"k{(n - 1) % len(COLOURS)}"}
         assert ties <= classes
         assert sum(ties <= box for box in found.boxes) == len(sentence.boxes)
-        assert f".study:has(.t{n}:is(:hover, :focus)) .box.t{n}" in html
+        assert f".study:has(.t{n}:is(:hover, :focus)) .mark.t{n}" in html
     assert "Finding &lt;9&gt; &amp; more." in html
     assert "script" not in found.tags
     assert all(address.startswith("data:image/jpeg;base64,") for address in found.addresses)
@@ -81,10 +82,42 @@ def test_a_sentence_said_twice_has_one_number(tmp_path: Path) -> None:
 
 def test_numbers_keep_apart_and_inside(tmp_path: Path) -> None:
     html = write_page(tmp_path / "page.html", report(tmp_path, count=5)).read_text()
-    tags = [part.split('"') for part in html.split('<rect class="tag" ')[1:]]
-    spots = [(float(part[1]), float(part[3]), float(part[5]), float(part[7])) for part in tags]
+    spots = numbers_in(html)
     assert all(x >= 0 and y >= 0 and x + w <= 40.1 and y + h <= 60.1 for x, y, w, h in spots)
+    assert len(spots) == 7
     assert len(set(spots[:5])) == 5
+    assert "no room" not in html
+
+
+def numbers_in(html: str) -> list[tuple[float, ...]]:
+    """Left, top, width and height of every number, in the order in which they are drawn."""
+    found = re.findall(
+        r'<g class="mark number [^"]*"><rect x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)"', html
+    )
+    return [tuple(map(float, spot)) for spot in found]
+
+
+def test_numbers_of_many_boxes_never_cover_each_other(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (300, 200), dtype=np.uint8)).save(tmp_path / "a.png")
+    low, scores = rng.uniform((20, 40), (120, 180), (400, 2)).round(1), rng.permutation(400) / 400
+    boxes = [GroundedBox(0, (x, y, x + 40, y + 50), s) for (x, y), s in zip(low.tolist(), scores.tolist(), strict=True)]
+    image = GroundedImage(str(tmp_path / "a.png"), 200, 300)
+
+    def draw(count: int) -> tuple[list[tuple[float, ...]], str]:
+        said = tuple(GroundedSentence(f"Finding {n}.", boxes=tuple(boxes[n:count:10])) for n in range(10))
+        html = write_page(tmp_path / "page.html", GroundedReport("study", (image,), said, 0.0)).read_text()
+        assert html.count('<g class="mark box ') == count
+        assert html.rfind('<g class="mark box ') < html.find('<g class="mark number ')  # no line crosses a number
+        return numbers_in(html), html
+
+    for count in (40, 400):
+        spots, html = draw(count)
+        for i, (x, y, w, h) in enumerate(spots):
+            assert all(abs(x - a) >= min(w, c) - 0.11 or abs(y - b) >= h - 0.11 for a, b, c, _ in spots[:i])
+        assert (f">{count - len(spots)} boxes have no room for a number" in html) == (len(spots) < count)
+    assert len(draw(40)[0]) == 40
+    assert 40 < len(spots) < 400
 
 
 def test_json_and_predictions_say_the_same(tmp_path: Path) -> None:

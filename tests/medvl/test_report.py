@@ -270,6 +270,18 @@ def test_boxes_at_and_beyond_the_edge_are_seen() -> None:
             assert (picture == colour).all(-1).any()
 
 
+def test_scores_without_room_are_left_out_and_counted() -> None:
+    def corner(count: int) -> np.ndarray:
+        box = (100.0, 100.0, 200.0, 200.0)
+        picture = draw_boxes(np.zeros((300, 300), np.uint8), (), [box] * count, [0.5] * count)
+        return np.asarray(picture)[260:, :150]
+
+    few, many, more = corner(6), corner(12), corner(13)
+    assert not few.any()  # six scores find a place around one box
+    assert (many == 255).all(-1).any()
+    assert (many != more).any()  # six without, and seven
+
+
 def test_a_prediction_is_scaled_to_its_picture(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((400, 1000), np.uint8)).save(tmp_path / "a.png")
     one = PhrasePrediction("a.png", "x", (), (), 0.5, root=str(tmp_path), gold_xyxy_px=((500, 200, 900, 380),))
