@@ -45,7 +45,7 @@ def run(
     seed: int = 0,
     seeds: int = 3,
     steps: int = 400,
-    tune_steps: int = 150,
+    tune_steps: int = 120,
     setting_steps: int = 200,
     studies: int = 1200,
     size: int = 0,
