@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -154,6 +155,24 @@ class VolumeBatch:
     def to(self, device: torch.device) -> VolumeBatch:
         """Return the batch with its tensors on `device`."""
         return VolumeBatch(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+
+    def chunks(self, size: int) -> list[VolumeBatch]:
+        """Part the studies, in their order, into batches of at most `size`, each with its own snippets."""
+        starts = range(0, len(self), size)
+        cuts = torch.searchsorted(self.snippet_index.cpu(), torch.tensor([*starts, len(self)])).tolist()
+        return [
+            self._part(slice(start, start + size), slice(*said))
+            for start, said in zip(starts, pairwise(cuts), strict=True)
+        ]
+
+    def _part(self, rows: slice, said: slice) -> VolumeBatch:
+        own = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in _NOT_OF_STUDIES}
+        own |= {name: getattr(self, name)[said] for name in ("snippets", "intervals", "targets")}
+        index = self.snippet_index[said] - rows.start
+        return VolumeBatch(**own, label_names=self.label_names, snippet_index=index)
+
+
+_NOT_OF_STUDIES = ("label_names", "snippets", "snippet_index", "intervals", "targets")
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -130,18 +130,22 @@ class LocalisationLoss(nn.Module):
         where = blurred(axis, interval_mass(axis, intervals), self.sigma_mm)
         return torch.cat([where, 1 - where.sum(dim=1, keepdim=True).round()], dim=1)
 
-    def forward(self, depths: Depths, intervals: Sequence[Tensor]) -> Tensor:
+    def forward(self, depths: Depths, intervals: Sequence[Tensor], count: Tensor | None = None) -> Tensor:
         """Return the mean over the snippets of all ranks, times ranks over this rank's share, as DDP averages.
 
         Args:
             depths: Of `S` snippets.
             intervals: For each `(n, 3)`: start and end in mm, weight; none for "not in this scan".
+            count: What the sum is divided by, where these are but a part of the batch.
         """
         log = depths.logits.log_softmax(dim=1)
         each = -(self.target(depths.axis, intervals) * log.masked_fill(log.isneginf(), 0.0)).sum(dim=1)
-        # Also on a rank without snippets, for the others wait.
-        count = mean_over_ranks(each.new_tensor(float(len(each)))) if self.training else each.new_tensor(len(each))
-        return each.sum() / count.clamp_min(1 / world_size())
+        return each.sum() / (self.count(len(each), each) if count is None else count)
+
+    def count(self, snippets: int, like: Tensor) -> Tensor:
+        """Return the snippets per rank, in training; also for a rank without any, as the others wait; never 0."""
+        own = like.new_tensor(float(snippets))
+        return (mean_over_ranks(own) if self.training else own).clamp_min(1 / world_size())
 
 
 def read(depths: Depths, confidence: float = 0.8) -> list[Answer]:

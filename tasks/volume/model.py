@@ -99,11 +99,11 @@ class VolumeModel(nn.Module):
 
     def grid(self, features: Features, first_mm: Tensor, step_mm: Tensor, slices: Tensor) -> DepthGrid:
         """Lay the depth positions of some features over their volumes."""
-        return DepthGrid.of(first_mm, step_mm, slices, self._sides(features)[0], self.depth_stride)
+        return DepthGrid.of(first_mm, step_mm, slices, self.sides(features)[0], self.depth_stride)
 
     def locate(self, features: Features, grid: DepthGrid, snippets: Tensor, index: Tensor) -> Depths:
         """Compare snippets `(S, C)` with the depths of the volumes that `index` `(S,)` names."""
-        depth, height, width = self._sides(features)
+        depth, height, width = self.sides(features)
         mask = features.mask.view(-1, depth, height * width)
         if self.depth_heads == "own":
             tokens = self.depth_proj(features.tokens)
@@ -122,7 +122,8 @@ class VolumeModel(nn.Module):
         return embedded
 
     @staticmethod
-    def _sides(features: Features) -> tuple[int, int, int]:
+    def sides(features: Features) -> tuple[int, int, int]:
+        """Return the grid of some features, depth first."""
         if features.grid is None or len(features.grid) != 3:
             raise ValueError(f"volumes need a 3D token grid, got {features.grid}")
         depth, height, width = features.grid

@@ -110,16 +110,21 @@ class PromptDiseaseLoss(nn.Module):
         both = (negatives > 0) & (positives > 0)
         self.positive_weight = torch.where(both, ratio, torch.ones_like(ratio)).to(self.positive_weight)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
         """Return the mean over all known labels of all ranks, scaled so that DDP's average is that of one process.
 
         Args:
             logits: `(B, K)` of this rank.
             labels: `(B, K)`: 1 present, 0 absent, -1 or NaN not known.
+            count: What the sum is divided by, where these are but a part of the batch.
         """
         present = labels == 1
         known = present | (labels == 0)
         weight = self.positive_weight.expand(logits.shape[1]).to(logits)
         each = F.binary_cross_entropy_with_logits(logits, present.to(logits), reduction="none", pos_weight=weight)
-        count = mean_over_ranks(known.sum().to(logits)) if self.training else known.sum().to(logits)
-        return (each * known).sum() / count.clamp_min(1 / world_size())
+        return (each * known).sum() / (self.count(labels, logits) if count is None else count)
+
+    def count(self, labels: Tensor, like: Tensor) -> Tensor:
+        """Return the known labels per rank, in training; never 0."""
+        known = ((labels == 1) | (labels == 0)).sum().to(like)
+        return (mean_over_ranks(known) if self.training else known).clamp_min(1 / world_size())

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.batches import VolumeBatch
-from medvl.encoders.base import ImageEncoder, TextEncoder
+from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from medvl.freezing import freeze as freeze_parts
 from medvl.freezing import rest
 from medvl.losses import AlignmentLoss, SigmoidLoss
 from medvl.optim import parameter_groups, scheduled
 from medvl.schedule import Schedule
 from tasks.volume.evaluation import Evaluation
+from tasks.volume.large_batch import ChunkedStep, LargeBatch
 from tasks.volume.localisation import Answer, Depths, LocalisationLoss, Localiser, read
 from tasks.volume.model import DepthHeads, VolumeModel
 from tasks.volume.predictions import DepthWriter, SnippetResult
@@ -69,6 +72,7 @@ class VolumeTask(LightningModule):
         schedule: Learning rate over the run.
         lr_scale: Multiples of the learning rate for parts of the model, by prefix: `{text_encoder: 0.1}`.
         freeze: Parts of the model that are not trained and stay in evaluation mode, by prefix: `[image_encoder]`.
+        large_batch: Trains on batches that do not fit into memory, some studies at a time: `{chunk: 8, clip: 1.0}`.
     """
 
     task_name = "volume"
@@ -101,6 +105,7 @@ class VolumeTask(LightningModule):
         schedule: Schedule | None = None,
         lr_scale: dict[str, float] | None = None,
         freeze: list[str] | None = None,
+        large_batch: LargeBatch | None = None,
     ) -> None:
         super().__init__()
         self.model = VolumeModel(image_encoder, text_encoder, dim, localiser, depth_heads)
@@ -111,7 +116,8 @@ class VolumeTask(LightningModule):
         self.class_words, self.confidence = class_words or {}, confidence
         self.prompts, self.protocols = Prompts((), (), ()), Protocols(protocols or ())
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
-        self.frozen = tuple(freeze or ())
+        self.frozen, self.large_batch = tuple(freeze or ()), large_batch
+        self.automatic_optimization = large_batch is None
         freeze_parts(self.model, self.frozen)
         self.train()
         self.val_evaluation, self.test_evaluation = Evaluation(), Evaluation()
@@ -136,16 +142,15 @@ class VolumeTask(LightningModule):
     def forward(self, batch: VolumeBatch) -> VolumeOutput:
         """Embed the studies of a batch and locate its snippets."""
         features = self.model.read_volumes(batch.volumes, batch.valid)
-        volumes, grid = (
-            self.model.embed_volumes(features),
-            self.model.grid(features, batch.first_mm, batch.step_mm, batch.slices),
-        )
-        snippets = self.model.embed_snippets(batch.snippets)
-        depths = self.model.locate(features, grid, snippets, batch.snippet_index)
-        diseases = None
+        volumes, depths, diseases = self.model.embed_volumes(features), self.locate(features, batch), None
         if self.prompts.names and self.weights["disease"]:
-            diseases = margins(volumes, *self._prompts(), self._scale())
+            diseases = margins(volumes, *self._prompts(), self.scale())
         return VolumeOutput(volumes, self.model.embed_texts(batch.texts), depths, diseases)
+
+    def locate(self, features: Features, batch: VolumeBatch) -> Depths:
+        """Compare the snippets of a batch with the depths of its volumes, whose features are given."""
+        grid = self.model.grid(features, batch.first_mm, batch.step_mm, batch.slices)
+        return self.model.locate(features, grid, self.model.embed_snippets(batch.snippets), batch.snippet_index)
 
     def losses(self, output: VolumeOutput, batch: VolumeBatch) -> dict[str, Tensor]:
         """Return `loss` and its parts."""
@@ -163,16 +168,12 @@ class VolumeTask(LightningModule):
         """Return the output and the loss, logged under `stage`."""
         output = self(batch)
         losses = self.losses(output, batch)
-        logged = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
-        train = stage == "train"
-        self.log_dict(logged, batch_size=len(batch), on_step=train, on_epoch=not train, sync_dist=not train)
-        if train:
-            self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        self._log_losses(losses, len(batch), stage)
         return output, losses["loss"]
 
     def training_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
-        """Return the loss."""
-        return self.shared_step(batch, "train")[1]
+        """Return the loss; of a large batch after the optimiser's step, which it takes itself."""
+        return self.shared_step(batch, "train")[1] if self.large_batch is None else self._step(batch, self.large_batch)
 
     def validation_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
         self, batch: VolumeBatch, batch_idx: int
@@ -204,12 +205,30 @@ class VolumeTask(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Write predictions of test and predict into the run folder."""
+        if self.large_batch is not None:  # the first hook, before Lightning refuses in words of its own
+            self.large_batch.check(self.trainer)
         return [DepthWriter(), ScanWriter()]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser, of the model and of what the loss learns, and a schedule in fractions of the run."""
         groups = parameter_groups(self.model, self.lr_scale) + parameter_groups(self.loss, {})
         return scheduled(groups, self.optimizer, self.schedule, int(self.trainer.estimated_stepping_batches))
+
+    def _step(self, batch: VolumeBatch, large: LargeBatch) -> Tensor:
+        optimizer, schedule = cast(LightningOptimizer, self.optimizers()), cast(LRScheduler, self.lr_schedulers())
+        optimizer.zero_grad()
+        losses = ChunkedStep(self)(batch, large.chunk)
+        self.clip_gradients(optimizer.optimizer, large.clip, "norm")
+        optimizer.step()
+        schedule.step()
+        self._log_losses(losses, len(batch), "train")
+        return losses["loss"]
+
+    def _log_losses(self, losses: Mapping[str, Tensor], studies: int, stage: str) -> None:
+        logged, train = {f"{stage}/{name}": value.detach() for name, value in losses.items()}, stage == "train"
+        self.log_dict(logged, batch_size=studies, on_step=train, on_epoch=not train, sync_dist=not train)
+        if train:
+            self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=studies)
 
     def _evaluate(self, batch: VolumeBatch, stage: str, evaluation: Evaluation) -> StepResults:
         output, _ = self.shared_step(batch, stage)
@@ -242,7 +261,8 @@ class VolumeTask(LightningModule):
             found.append(torch.stack([normalize(part.mean(dim=0), dim=0) for part in every]))
         return found[0], found[1]
 
-    def _scale(self) -> Tensor:
+    def scale(self) -> Tensor:
+        """Return what the prompts' margins are multiplied by: the inverse of the loss's temperature."""
         temperature = getattr(self.loss, "temperature", None)
         return temperature() if temperature is not None else torch.tensor(10.0, device=self.device)
 
