@@ -75,7 +75,8 @@ def write_page(path: Path, report: GroundedReport, window: tuple[float, float] =
 def _header(report: GroundedReport, placed: list[GroundedSentence]) -> str:
     count, shown = sum(one.groundable for one in report.sentences), sum(len(one.boxes) for one in placed)
     files = ", ".join(Path(image.file).name for image in report.images)
-    told = f"{len(report.sentences)} sentences, {count} with a place, {shown} boxes above {report.threshold:.2f}"
+    told = f"{_count(len(report.sentences), 'sentence')}, {count} with a place, "
+    told += f"{_count(shown, 'box')} above {report.threshold:.2f}"
     by = f"<p><strong>The report was written by {escape(report.generator)}, a program.</strong></p>" * bool(
         report.generator
     )
@@ -103,11 +104,14 @@ def _plate(
     boxes = "".join(_box(*one) for one in here)
     numbers = _numbers([(n, box) for n, _, box in here], image)
     bare = len(here) - len(numbers)
-    count = f"{bare} box{'es have' if bare > 1 else ' has'}"
-    note = f'<p class="quiet">{count} no room for a number: hover or tap to see whose.</p>' if bare else ""
+    note = f'<p class="quiet">No room for the numbers of {_count(bare, "box")}: hover or tap to see whose.</p>'
     ratio, view = f"--ratio: {image.width / image.height:.5f}", f"0 0 {image.width} {image.height}"
     drawn = f'<svg viewBox="{view}">{boxes}{"".join(numbers)}</svg>'
-    return f'<div class="plate" style="{ratio}">{shown}{drawn}</div>{note}'
+    return f'<div class="plate" style="{ratio}">{shown}{drawn}</div>{note * bool(bare)}'
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('x') else 's'}"
 
 
 def _box(n: int, sentence: GroundedSentence, box: GroundedBox) -> str:
@@ -155,10 +159,9 @@ def _sentences(report: GroundedReport, placed: list[GroundedSentence]) -> str:
 def _sentence(sentence: GroundedSentence, number: int) -> str:
     text = escape(sentence.text)
     if number:
-        count = len(sentence.boxes)
         scores = ", ".join(f"{box.score:.2f}" for box in sentence.boxes)
         words = {"negated": " · its words deny a finding", "normal": " · its words call something normal"}
-        note = f"{count} box{'es' * (count > 1)} · {scores}{words.get(sentence.kind, '')}"
+        note = f"{_count(len(sentence.boxes), 'box')} · {scores}{words.get(sentence.kind, '')}"
         tied = f"placed {ties.classes(number)}"
         return f'<p class="said {tied}" tabindex="0"><b class="badge">{number}</b>{text}<small>{note}</small></p>'
     note = _SILENT.get(sentence.kind, "no box") if sentence.asked else "says nothing of this image: not looked for"
