@@ -69,22 +69,25 @@ PromptsOf = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 
 
 def known_protocols(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names.
+    """Return the protocols that are named, by themselves or by what their names begin with: `ctrate`, `radchestct/16`.
 
     Raises:
         ConfigError: One is no protocol's.
     """
+    found: list[str] = []
     for name in names:
-        if name not in NAMES:
+        meant = [one for one in NAMES if one == name or one.startswith(f"{name}/")]
+        if not meant:
             raise ConfigError(f"no protocol {name!r}", where="model.protocols", hint=nearest(name, NAMES))
-    return tuple(names)
+        found += meant
+    return tuple(dict.fromkeys(found))
 
 
 class Protocols:
     """Measures the volumes and snippets of a test by named protocols.
 
     Args:
-        names: Some of `NAMES`.
+        names: Some of `NAMES`, or what several of them begin with.
         draws: Of patients, for the intervals.
     """
 

@@ -255,6 +255,15 @@ def test_every_protocol_has_figures_and_starts_anew() -> None:
     assert Protocols(()).measure(prompts) == {}
 
 
+def test_a_name_stands_for_all_that_begin_with_it() -> None:
+    assert Protocols(["radchestct", "localisation", "radchestct/16"]).names == (
+        "radchestct/16",
+        "radchestct/15",
+        "localisation",
+    )
+    assert len(Protocols(["ctrate"]).names) == 6
+
+
 @pytest.mark.parametrize(
     ("names", "data", "message"),
     [
