@@ -15,9 +15,11 @@ from datamodules.sources.ct_rate_tables import CLASSES, TABLE_WORDS, VolumeName
 from datamodules.sources.snippets import FILE
 from datamodules.twins.mimic_cxr import FACTORS
 from datamodules.twins.studies import study_plan
+from datamodules.twins.torso_scan import SITES
 from datamodules.twins.torso_study import TwinCt, TwinVolume, make_ct
 from datamodules.twins.torso_words import Tongue
 from datamodules.twins.writer import twin_writer, write_csv
+from medvl.errors import ConfigError
 from medvl.io.volume import Affine
 from medvl.io.workers import run_all
 
@@ -44,6 +46,7 @@ def write(
     edition: Literal["fixed", "v1"] = "fixed",
     language: Tongue = "en",
     references: bool = False,
+    sites: list[str] | None = None,
 ) -> None:
     """Write a twin of CT-RATE: `dataset/` with volumes and tables, `snippets.jsonl` and `twin_factors.jsonl`.
 
@@ -54,11 +57,12 @@ def write(
     of the findings painted, all of which the report names; of 18 classes, 12 occur.
 
     Arguments as in `twin_writer`; `size` is of a slice (96); `language` is that of reports and snippets; with
-    `references`, reports cite the image of each finding.
+    `references`, reports cite the image of each finding. `sites` names the hospitals (`0`, `1`, `2`) that the studies
+    come from, all three by default; they differ in slice spacing, kernels, noise and wording.
     """
-    plans, names = study_plan(studies, seed), _names(studies, seed)
+    plans, names, chosen = study_plan(studies, seed), _names(studies, seed), _sites(sites)
     jobs = [
-        (str(folder), index, *name, seed, difficulty, size or SIZE, edition, language, references)
+        (str(folder), index, *name, seed, difficulty, size or SIZE, edition, language, references, chosen)
         for (index, _, _), name in zip(plans, names, strict=True)
     ]
     written = run_all(_write_study, jobs, workers, "writing studies")
@@ -95,6 +99,14 @@ def _names(studies: int, seed: int) -> list[tuple[str, str, str]]:
     return names
 
 
+def _sites(names: list[str] | None) -> tuple[int, ...]:
+    known = [str(at) for at in range(len(SITES))]
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(f"no site {name!r}", where="sites", hint=f"expected some of {','.join(known)}")
+    return tuple(map(int, dict.fromkeys(names or known)))
+
+
 def _write_lines(path: Path, lines: list[Any]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -112,9 +124,10 @@ def _write_study(
     edition: str,
     language: Tongue,
     references: bool,
+    sites: tuple[int, ...],
 ) -> dict[str, Any]:
     """Write the volumes of a study; return its rows."""
-    ct = make_ct(index, seed, difficulty, size, language, references)
+    ct = make_ct(index, seed, difficulty, size, language, references, sites)
     rng = np.random.default_rng([seed & 0xFFFFFFFF, index, 7])
     person = {"PatientSex": "MF"[int(rng.integers(2))], "PatientAge": f"{int(rng.integers(25, 90)):03d}Y"}
     names = [VolumeName(split, patient, study, at, f"{study}_{at}") for at in range(1, len(ct.volumes) + 1)]

@@ -8,6 +8,7 @@ findings' contrast falls from 1.1 to 0.6 of their kind's, and noise grows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,7 +56,13 @@ class TwinCt:
 
 
 def make_ct(
-    index: int, seed: int, difficulty: float, size: int, language: Tongue = "en", references: bool = False
+    index: int,
+    seed: int,
+    difficulty: float,
+    size: int,
+    language: Tongue = "en",
+    references: bool = False,
+    sites: Sequence[int] = tuple(range(len(SITES))),
 ) -> TwinCt:
     """Draw a study.
 
@@ -66,9 +73,10 @@ def make_ct(
         size: Voxels across a slice.
         language: Of report and snippets.
         references: Whether the report cites the image of each finding, as in "(series 4, image 38)".
+        sites: Which hospitals the study may come from.
     """
     rng = np.random.default_rng([seed & 0xFFFFFFFF, index])
-    torso, number = sample_torso(rng), int(rng.integers(len(SITES)))
+    torso, number = sample_torso(rng), sites[int(rng.integers(len(sites)))]
     site = SITES[number]
     scan = sample_scan(rng, torso, site, size)
     canvas = paint_torso(scan.grid(torso), torso)

@@ -13,7 +13,7 @@ from datamodules.twins.folder import twin_folder
 from medvl.errors import ConfigError
 
 P = ParamSpec("P")
-_EARLIER = {"appearance": "plain", "unseen_test": False}
+_EARLIER = {"appearance": "plain", "unseen_test": False, "sites": None}
 _DIALECTS = {"unix": ("utf-8", "\n"), "excel": ("utf-8-sig", "\r\n")}
 
 
@@ -48,7 +48,7 @@ def twin_writer(format: str) -> Callable[[Callable[P, None]], Callable[P, None]]
             if made["studies"] < 1:
                 raise ConfigError(f"a twin needs at least one study, got {made['studies']}")
             for name, before in _EARLIER.items():  # what twins were before there was a choice
-                if made.get(name) == before:
+                if name in made and made[name] == before:
                     del made[name]
             with twin_folder(Path(call.arguments["folder"]), {"format": format, **made}) as partial:
                 if partial is not None:
