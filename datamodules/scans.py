@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.batches import VolumeBatch
+from datamodules.features import FeatureGrids
 from datamodules.loader import BatchSet
 from datamodules.packing import Chunk, Draw
 from datamodules.phrases import Blind
@@ -50,7 +51,7 @@ class ScanDataset(BatchSet[VolumeBatch]):
 
     Args:
         records: The studies.
-        voxels: Volumes by path.
+        voxels: Volumes by path, or their features.
         label_names: The labels, in the order of the batch's columns.
         sections: Which text of a report is read.
         several: Which of a study's volumes: `draw` one by (seed, epoch, study), the `first`, or a row for `each`.
@@ -64,7 +65,7 @@ class ScanDataset(BatchSet[VolumeBatch]):
     def __init__(
         self,
         records: Sequence[VolumeRecord],
-        voxels: Voxels,
+        voxels: Voxels | FeatureGrids,
         *,
         label_names: Sequence[str] = (),
         sections: Sections = "both",

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from datamodules.batches import VolumeBatch
+from datamodules.features import FeatureGrids
 from datamodules.intake import OnError
+from datamodules.organs import OrganExtents
 from datamodules.phrases import Blind
 from datamodules.records import Sections, VolumeRecord
 from datamodules.scans import ScanAugment, ScanDataset, Several
@@ -46,9 +48,12 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         seed: Seed of order, of what is drawn and of augmentation.
         guard: What is evaluated on elsewhere, so that none of its val and test patients may be trained on: a table with
             a row per volume, or a list of them.
+        features: Folder of a frozen encoder's features (`tasks.volume.features`), read in place of volumes; spacing and
+            window are then those that it was filled with, and nothing can be augmented.
+        organs: Where organs lie, in place of where findings do, for reports that cite no image.
 
     Raises:
-        ConfigError: A spacing or window that cannot be.
+        ConfigError: A spacing or window that cannot be, or features that are to be augmented.
     """
 
     def __init__(
@@ -69,12 +74,16 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         predict_split: PredictSplit = "test",
         seed: int = 0,
         guard: str | list[str] | None = None,
+        features: str | None = None,
+        organs: OrganExtents | None = None,
     ) -> None:
         if not all(math.isfinite(step) and step > 0 for step in spacing):
             raise ConfigError(f"spacing is {spacing}", where="data.spacing", hint="expected three numbers of mm > 0")
         if not window[0] < window[1]:
             raise ConfigError(f"window is {window}", where="data.window", hint="expected HU of black, then of white")
-        voxels = Voxels(source, spacing, window)
+        if features and augment:
+            raise ConfigError("features cannot be augmented", where="data.augment", hint="expected null")
+        voxels = FeatureGrids(features) if features else Voxels(source, spacing, window)
         super().__init__(
             source,
             pixels=voxels,
@@ -89,6 +98,7 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         )
         self.voxels, self.spacing, self.sections = voxels, spacing, sections
         self.several, self.most_snippets, self.augment, self.blind = several, most_snippets, augment, blind
+        self.organs = organs
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -103,8 +113,9 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
 
     def make_dataset(self, split: str, train: bool) -> ScanDataset:
         """Return the studies of an opened split as a dataset, augmented where it is to train on."""
+        records = self.records(split)
         return ScanDataset(
-            self.records(split),
+            self.organs.applied(records) if self.organs is not None and split != "test" else records,
             self.voxels,
             label_names=self.label_names,
             sections=self.sections,
