@@ -81,9 +81,12 @@ def test_nothing_unpickles() -> None:
 
 
 def words_for(config: Path) -> list[str]:
-    """Return the command line that parses one config: overlays, encoders and sources go with the quickstart."""
-    quickstart = ["fit", "--print_config", "--config", str(ROOT / "configs/quickstart/grounding.yaml")]
-    kind = config.relative_to(ROOT / "configs").parts[0]
+    """Return the command line that parses one config: overlays, encoders and sources go with another."""
+    kind, recipe = config.relative_to(ROOT / "configs").parts[0], ROOT / "configs/volume/radfinder_ctrate.yaml"
+    task = "volume" if config.name == "ct_rate.yaml" else "grounding"
+    quickstart = ["fit", "--print_config", "--config", str(ROOT / f"configs/quickstart/{task}.yaml")]
+    if kind == "volume" and config != recipe:
+        return ["fit", "--print_config", "--config", str(recipe), "--config", str(config)]
     if kind in ("trainer", "zero_shot"):
         return [*quickstart, "--config", str(config)]
     if kind == "sources":

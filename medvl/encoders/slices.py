@@ -29,6 +29,7 @@ class SliceEncoder(ImageEncoder):
     """
 
     ndim = 3
+    stride: tuple[int, ...] = (1,)  # of depth alone: what a token covers in the plane, the 2D encoder knows
 
     def __init__(
         self,
