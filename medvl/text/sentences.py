@@ -17,8 +17,9 @@ from medvl.text.sections import UNREAD, split
 LONGEST = 2000  # characters; text without any full stop is cut at a blank before that
 _NUMBER = r"\(?\d{1,2}[.)]"
 _BULLET = r"[-*•–—‣▪]"
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\ufeff"  # control and format characters, blanks to the eye
 _END = re.compile(
-    r"(?:[.!]+|(?<=\w)\?+)[\"')\]]*(?=\s|$)|"
+    rf"(?:[.!]+|(?<=\w)\?+)[\"')\]]*(?=[\s{_UNSEEN}]|$)|"
     r"[.!]+(?=[A-Z][a-z])|"  # the blank is missing
     rf"\n[^\S\n]*(?=\n)|\n(?=[^\S\n]*(?:{_NUMBER}|{_BULLET})\s)"
 )

@@ -97,6 +97,7 @@ def cut(text: str, *abbreviations: str) -> list[str]:
     [
         ("No effusion.Left nodule", ["No effusion.", "Left nodule"]),
         ("A nodule ? artefact. Edema? No.", ["A nodule ? artefact.", "Edema?", "No."]),
+        ("No mass.\u200b Edema.\x00Scar.\ufeffNodule", ["No mass.", "\u200b Edema.", "\x00Scar.", "\ufeffNodule"]),
         ("(No mass.) Edema.", ["(No mass.)", "Edema."]),
         ("a\nb\n\nc\n2. d", ["a\nb", "c", "d"]),
         ("1. Edema. 2. Mass vs. scar. No. 3 rib", ["Edema.", "Mass vs. scar.", "No. 3 rib"]),

@@ -128,6 +128,12 @@ def test_spans_survive_what_is_tidied(english: Ober) -> None:
     assert entities[0].directions == ("left",)
 
 
+def test_a_sentence_ends_before_what_cannot_be_seen(english: Ober) -> None:
+    text = "No effusion.\u200b Mild edema.\x00Opacity."
+    found = [(e.disease, e.status) for e in english.extract(Report("study", text, ((0, len(text)),)))]
+    assert found == [("pleural effusion", "absent"), ("edema", "present"), ("lung opacity", "present")]
+
+
 def test_german_letters_in_two_parts() -> None:
     text = "Pleuraergu\u0308sse beidseits."
     (entity,) = Ober("de").extract(Report("study", text, ((0, len(text)),)))
