@@ -91,8 +91,8 @@ def bar_figure(
     axes.barh(list(bars), means, xerr=errors, capsize=3, color=_COLOURS[0], ecolor=_COLOURS[7])
     axes.invert_yaxis()
     if chance is not None:
-        axes.axvline(chance, color=_COLOURS[1], linestyle="--", label="chance")
-        axes.legend(frameon=False)
+        axes.axvline(chance, color=_COLOURS[1], linestyle="--")
+        x_label += " (dashed: chance)"  # a legend would lie on the bars
     axes.set(title=title, xlabel=x_label)
     axes.grid(axis="x", alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
