@@ -140,6 +140,15 @@ def load(language: str = "en") -> Lexicon:
     return lexicon
 
 
+def denials_elsewhere(language: str) -> frozenset[str]:
+    """Return words that deny in another language that comes with medvl, and are none of this one's."""
+    own = load(language)
+    forms = [*(term.surface for term in own.terms), *itertools.chain(*own.triggers.values(), *own.glue.values())]
+    known = {word for form in forms for word in form.split()}
+    others = (load(name) for name in languages() if name != own.language)
+    return frozenset(word for other in others for word in other.triggers["absent", "all"] if " " not in word) - known
+
+
 def expand(pattern: str) -> Iterator[str]:
     """Yield what a pattern stands for, lower case: `(a|b)` is either, `(s)` may be absent."""
     parts = _GROUP.split(str(pattern).lower())

@@ -65,13 +65,15 @@ def extract(input: Path, output: Path, workers: int, sections: bool, language: s
     from medvl.io.atomic import replacing
     from ontology.entities import read_reports, write_entities
     from ontology.extract import extract_all
+    from ontology.lexicon import denials_elsewhere
 
+    foreign = denials_elsewhere(language)
     console, counts = Console(stderr=True), Counter[str]()
     found = extract_all(read_reports(input, sections), language=language, workers=workers)
     with replacing(output) as draft, draft.open("w", encoding="utf-8") as file:
         rows = write_entities(file, found)
         for report, entities in track(rows, "reading reports", console=console, disable=not console.is_terminal):
-            _count(counts, report, entities)
+            _count(counts, report, entities, foreign)
     if not counts["reports"]:
         raise DataError("no report", where=str(input), hint='expected lines of {"id", "text"}')
     told = ", ".join(f"{counts[status]:,} {status}" for status in TERMINAL)
@@ -81,13 +83,17 @@ def extract(input: Path, output: Path, workers: int, sections: bool, language: s
             print(f"  {counts[case]:,} {case}")
     if 2 * counts["with text but no entity"] > counts["reports"]:
         print(f"  most reports have none: are they in another language than {language}?", file=sys.stderr)
+    if counts["foreign"]:
+        told = f"{counts['foreign']:,} deny in another language than {language}"
+        print(f"  {told}: what they deny may be taken for present", file=sys.stderr)
     return 0
 
 
-def _count(counts: Counter[str], report: Report, entities: list[Entity]) -> None:
+def _count(counts: Counter[str], report: Report, entities: list[Entity], foreign: frozenset[str]) -> None:
     counts["reports"] += 1
     counts["entities"] += len(entities)
     counts.update(entity.status for entity in entities)
+    counts["foreign"] += not foreign.isdisjoint(report.text.lower().split())
     if not entities:
         counts["with text but no entity" if report.text.strip() else "without text"] += 1
 

@@ -46,6 +46,10 @@ def test_other_language_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "another language" in capsys.readouterr().err
     assert main([*words, "--language", "de"]) == 0
     assert "another language" not in capsys.readouterr().err
+    source.write_text('{"id": 1, "text": "Kein Pneumothorax."}\n{"id": 2, "text": "No effusion."}\n')
+    for language in ("en", "de"):
+        assert main([*words, "--language", language]) == 0
+        assert f"1 deny in another language than {language}" in capsys.readouterr().err
 
 
 def test_check(capsys: pytest.CaptureFixture[str]) -> None:
