@@ -163,15 +163,15 @@ class MedvlCLI(LightningCLI):
         print(f"{self.folder}  next: {command}")
 
 
-def run(words: list[str]) -> int:
-    """Run `fit`, `validate`, `test` or `predict`; `words` begins with it."""
+def run(words: list[str], kind: type[MedvlCLI] | None = None) -> int:
+    """Run `fit`, `validate`, `test` or `predict`; `words` begins with it, `kind` may do something else in its place."""
     quieten()
     guard_imports(options_of(words, "--allow-import"))
     import_families()
     read_none_as_null()
     words = without_options(words, "--allow-import")
     try:
-        cli = MedvlCLI([words[0], *config_of_run(words), *words[1:]])
+        cli = (kind or MedvlCLI)([words[0], *config_of_run(words), *words[1:]])
     except MisconfigurationException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     except (TypeError, ValueError) as error:  # the parser wraps what a constructor raises

@@ -90,6 +90,25 @@ def test_every_overlay_becomes_a_model(
     assert reach == {"finer": 6.0, "slices": 3.0, "swin_unetr": 16.0}.get(overlay.stem, 12.0)
 
 
+def test_a_frozen_encoder_runs_once_and_the_recipe_trains_on_what_it_found(medvl: Run, text: Path, twin: Path) -> None:
+    words = f"--data.source.root {twin} --model.text_encoder.pretrained {text} --data.num_workers 0 "
+    words += "--trainer.accelerator cpu --data.spacing [12.0,24.0,24.0] --model.dim 32 "
+    encoder = "--model.image_encoder Tiny3D --model.image_encoder.width 32"
+    status, out, error = medvl(f"features --config {RECIPE} {words} {encoder} --output found --pool 2")
+    assert status == 0, error
+    assert "next: medvl fit" in out
+    assert len(list(Path("found").rglob("*.safetensors"))) == len(list(twin.rglob("*.nii.gz")))
+    assert not Path("runs").exists()
+    words = f"--config {RECIPE} --config {CONFIGS}/volume/radfinder_features.yaml {words} --data.features found "
+    words += "--data.batch_size 6 --model.image_encoder.channels 32 --model.image_encoder.width 24 "
+    words += "--model.image_encoder.depth 1 --model.image_encoder.heads 2 --trainer.precision 32-true "
+    words += "--trainer.max_steps 1 --trainer.val_check_interval 1 --trainer.enable_progress_bar false"
+    status, _, error = medvl(f"fit {words}")
+    assert status == 0, error
+    assert medvl(f"features --config {CONFIGS}/quickstart/grounding.yaml --output found")[0] == 2
+    assert medvl(f"features --config {RECIPE} --output found --pool 0")[0] == 2
+
+
 def test_a_few_steps_with_organs(medvl: Run, text: Path, twin: Path) -> None:
     words = (
         f"--config {RECIPE} --config {CONFIGS}/volume/organs.yaml --data.organs.path {twin}/twin_factors.jsonl "
