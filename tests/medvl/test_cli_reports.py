@@ -16,6 +16,7 @@ from PIL import Image
 from datamodules.sources import MIMICCXR
 from datamodules.studies import Study
 from datamodules.twins import mimic_cxr
+from datamodules.twins.dicom import write_dicom
 from medvl.cli.grounder import Grounder
 from medvl.cli.main import main
 from medvl.cli.restore import restore
@@ -121,6 +122,17 @@ def test_one_pass_finds_what_single_calls_find(trained: Path, image: Path) -> No
         for a, b in zip(alone.boxes, sentence.boxes, strict=True):
             torch.testing.assert_close(torch.tensor(a.xyxy_px), torch.tensor(b.xyxy_px), atol=1e-2, rtol=0)
             assert abs(a.score - b.score) < 1e-4
+
+
+def test_a_dicom_is_read_as_its_picture(medvl: Run, trained: Path, image: Path) -> None:
+    write_dicom(Path("x.dcm"), np.asarray(Image.open(image)), patient="ANNA", monochrome1=True)
+    for name in ("x.png", "x.dcm"):
+        words = f"predict --report report.txt --image {name} --run {trained} --threshold 0 --output of_{name}"
+        assert medvl(words)[0] == 0
+    (plain,), (film,) = lines("of_x.png"), lines("of_x.dcm")
+    assert film["images"] == [{"file": "x.dcm", "width": 110, "height": 150}]
+    assert film["sentences"] == plain["sentences"]
+    assert "ANNA" not in "".join(path.read_text() for path in Path("of_x.dcm").iterdir())
 
 
 def test_tables_and_folders_of_reports(medvl: Run, trained: Path, image: Path, tmp_path: Path) -> None:
