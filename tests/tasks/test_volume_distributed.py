@@ -22,7 +22,7 @@ def rows_of(whole: VolumeBatch, rows: list[int], silent: bool) -> VolumeBatch:
     values = {
         name: [value[row] for row in rows] if isinstance(value, list) else value[rows]
         for name, value in vars(whole).items()
-        if name not in ("label_names", "snippets", "snippet_index", "intervals", "targets")
+        if name not in ("label_names", "snippets", "snippet_index", "intervals", "targets") and value is not None
     }
     return VolumeBatch(
         **values,
