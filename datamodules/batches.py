@@ -121,6 +121,8 @@ class VolumeBatch:
         paths: `B` volumes, relative to the source's root.
         records: `B` records, as loaded.
         targets: `S` snippets, as loaded; their words are not those of `snippets` under a blind control.
+        triplets: As in `ReportBatch`; a part of a batch (`chunks`) has none.
+        entities: The same.
     """
 
     volumes: Tensor
@@ -137,9 +139,21 @@ class VolumeBatch:
     paths: list[str]
     records: list[VolumeRecord]
     targets: list[Snippet]
+    triplets: Tensor | None = None
+    entities: EntityCodes | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def images(self) -> Tensor:
+        """The volumes, for what reads images of any kind."""
+        return self.volumes
+
+    @property
+    def has_image(self) -> Tensor:
+        """Bool `(B,)`: all studies have a volume."""
+        return self.valid.flatten(1).any(1)
 
     @property
     def has_text(self) -> Tensor:
@@ -172,7 +186,10 @@ class VolumeBatch:
         return VolumeBatch(**own, label_names=self.label_names, snippet_index=index)
 
 
-_NOT_OF_STUDIES = ("label_names", "snippets", "snippet_index", "intervals", "targets")
+_NOT_OF_STUDIES = ("label_names", "snippets", "snippet_index", "intervals", "targets", "triplets", "entities")
+
+StudyBatch = ReportBatch | VolumeBatch
+"""Images of studies, films or volumes, with their texts."""
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 from datamodules.augment import LINEAR, GroundingAugment
 from datamodules.batches import ReportBatch
 from datamodules.loader import BatchSet
+from datamodules.mined import Codes, entities_of, triplets_of
 from datamodules.packing import Chunk, Draw
 from datamodules.phrases import Blind
 from datamodules.pixels import Pixels
 from datamodules.records import ReportRecord, Sections
-from medvl.entities import EntityCodes, Spans
 from medvl.geometry import AxisTransform
 from medvl.sides import swap_sides
 
@@ -39,7 +39,7 @@ class ReportDataset(BatchSet[ReportBatch]):
         augment: Augmentation, in training.
         blind: `image` blanks the pixels; `text` gives the studies each other's texts. Whatever such a model reaches is
             reached without looking, or without reading.
-        codes: The entities of the studies: a CSR matrix with a row for each, and what else `EntityCodes` has.
+        codes: The entities of the studies, a row for each.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ReportDataset(BatchSet[ReportBatch]):
         seed: int = 0,
         augment: GroundingAugment | None = None,
         blind: Blind = "none",
-        codes: tuple[Any, Spans, tuple[float, float, float], bool] | None = None,
+        codes: Codes | None = None,
     ) -> None:
         self.records, self.pixels, self.image_size = list(records), pixels, image_size
         self.label_names, self.sections, self.several = tuple(label_names), sections, several
@@ -83,15 +83,9 @@ class ReportDataset(BatchSet[ReportBatch]):
             label_names=self.label_names,
             paths=[path for _, _, _, path in shown],
             records=records,
-            triplets=None if draw.triplets is None else torch.tensor(draw.triplets, dtype=torch.long).reshape(-1, 3),
-            entities=self._entities([study for study, _ in pairs]),
+            triplets=triplets_of(draw),
+            entities=entities_of(self.codes, [study for study, _ in pairs]),
         )
-
-    def _entities(self, studies: list[int]) -> EntityCodes | None:
-        if self.codes is None:
-            return None
-        matrix, spans, gamma, symmetric = self.codes
-        return EntityCodes(torch.from_numpy(matrix[studies].toarray()), spans, gamma, symmetric)
 
     def texts(self, epoch: int) -> list[str]:
         """Return the text of every study in an epoch: its own, unless the control permutes them."""

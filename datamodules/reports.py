@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from datamodules.augment import GroundingAugment
 from datamodules.batches import ReportBatch
 from datamodules.intake import OnError
 from datamodules.loader import BatchSet
+from datamodules.mined import Mined
 from datamodules.packing import PackedBatchSampler
 from datamodules.pairs import ReportDataset, Several
 from datamodules.phrases import Blind
@@ -16,8 +15,7 @@ from datamodules.records import ReportRecord, Sections
 from datamodules.shared import PredictSplit, SourceData
 from datamodules.sources.base import PhraseSource
 from datamodules.sources.reporting import ReportSource
-from datamodules.triplets import Remined, StudyEntities, Triplets, TripletSampler, TripletTable, read_triplets
-from medvl.errors import ConfigError, DataError
+from datamodules.triplets import StudyEntities
 
 
 class ReportData(SourceData[ReportRecord, ReportBatch]):
@@ -77,7 +75,7 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
         entities: StudyEntities | None = None,
         remine_every: int | None = None,
     ) -> None:
-        _check_triplets(triplets, entities, remine_every, several)
+        self.mined = Mined(triplets, entities, remine_every, several)
         pixels = Pixels(source.root, image_size, window, cache, source.folders)
         super().__init__(
             source,
@@ -93,9 +91,6 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
         )
         self.image_size, self._pixels = image_size, pixels
         self.sections, self.several, self.augment, self.blind = sections, several, augment, blind
-        self.triplets, self.entities, self.remine_every = triplets, entities, remine_every
-        self._triplets: Triplets | None = None
-        self._codes: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         """Load the records, open the images, and for `fit` read the triplets or mine the first ones.
@@ -104,25 +99,13 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
             DataError: As in `SourceData.setup`, or triplets or entities do not belong to the data.
         """
         super().setup(stage)
-        if stage == "fit" and self._triplets is None:
-            if self.triplets is not None:
-                lenient = self.intake.on_error == "quarantine"
-                records, most = self.records("all"), self.intake.max_quarantine
-                self._triplets = read_triplets(self.triplets, records, lenient, most)
-            elif self.entities is not None and self.remine_every is not None:
-                self._triplets = Remined(self.entities.miner(self.records("train")), self.remine_every)
-                self._triplets(0)
+        if stage == "fit":
+            self.mined.load(self.intake)
 
     @property
     def facts(self) -> dict[str, str]:
         """What a reader of the results should know of the data: also where its triplets come from."""
-        told = super().facts
-        if isinstance(self._triplets, TripletTable):
-            left = f"{self._triplets.elsewhere:,} of other splits, {self._triplets.unknown:,} of unknown studies"
-            told["triplets"] = f"{len(self._triplets.rows):,} of a table; passed over: {left}"
-        elif isinstance(self._triplets, Remined):
-            told["triplets"] = f"{self._triplets.first:,} at first, mined every {self.remine_every} epochs"
-        return told
+        return super().facts | self.mined.facts
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -146,35 +129,10 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
             seed=self.seed,
             augment=self.augment if train else None,
             blind=self.blind,
-            codes=self._encoded(split),
+            codes=self.mined.codes(split, self.records(split)),
         )
-
-    def _encoded(self, split: str) -> Any:
-        """Return the entities of a split's studies."""
-        if self.entities is not None and split not in self._codes:
-            self._codes[split] = self.entities.codes(self.records(split))
-        return self._codes.get(split)
 
     def train_sampler(self, dataset: BatchSet[ReportBatch]) -> PackedBatchSampler:
         """Return what draws this rank's training batches: of triplets, where there are any."""
-        if self._triplets is None:
-            return super().train_sampler(dataset)
-        (world, rank), found = self.place(), len(self._triplets(0))
-        if found < world:
-            raise DataError(f"{found} triplets cannot feed {world} ranks", where=str(self.root))
-        return TripletSampler(
-            self._triplets, self.batch_size, world=world, rank=rank, seed=self.seed, fixed=self.overfits
-        )
-
-
-def _check_triplets(
-    triplets: str | None, entities: StudyEntities | None, remine_every: int | None, several: Several
-) -> None:
-    """Refuse options that do not go together."""
-    if triplets is not None and remine_every is not None:
-        raise ConfigError("triplets come from a table or from mining", where="data.triplets, data.remine_every")
-    if remine_every is not None and (entities is None or remine_every < 1):
-        hint = "expected 1 epoch or more, and entities: {class_path: EntityFile, init_args: {path: FILE}}"
-        raise ConfigError(f"remine_every is {remine_every}", where="data.remine_every", hint=hint)
-    if several == "each" and (triplets is not None or remine_every is not None):
-        raise ConfigError("a triplet is of studies, not of images", where="data.several", hint="expected draw or first")
+        mined = self.mined.sampler(self.batch_size, self.place(), self.seed, self.overfits, self.root)
+        return super().train_sampler(dataset) if mined is None else mined

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from datamodules.batches import VolumeBatch
 from datamodules.features import FeatureGrids
 from datamodules.loader import BatchSet
+from datamodules.mined import Codes, entities_of, triplets_of
 from datamodules.packing import Chunk, Draw
 from datamodules.phrases import Blind
 from datamodules.records import Sections, VolumeRecord
@@ -60,6 +61,7 @@ class ScanDataset(BatchSet[VolumeBatch]):
         augment: Augmentation, in training.
         blind: `image` blanks the voxels; `text` deals a study's snippets out anew among their depths, and reports among
             studies.
+        codes: The entities of the studies, a row for each.
     """
 
     def __init__(
@@ -74,10 +76,11 @@ class ScanDataset(BatchSet[VolumeBatch]):
         seed: int = 0,
         augment: ScanAugment | None = None,
         blind: Blind = "none",
+        codes: Codes | None = None,
     ) -> None:
         self.records, self.voxels, self.label_names = list(records), voxels, tuple(label_names)
         self.sections, self.several, self.most_snippets = sections, several, most_snippets
-        self.seed, self.augment, self.blind = seed, augment, blind
+        self.seed, self.augment, self.blind, self.codes = seed, augment, blind, codes
         counts = [len(record.volumes) if several == "each" else 1 for record in self.records]
         self._pairs = [(study, volume) for study, count in enumerate(counts) for volume in range(count)]
         self.pairs_of_image: list[Chunk] = [[pair] for pair in range(len(self._pairs))]
@@ -87,7 +90,8 @@ class ScanDataset(BatchSet[VolumeBatch]):
         return len(self._pairs)
 
     def __getitem__(self, draw: Draw) -> VolumeBatch:
-        rows = [self._row(draw.epoch, *self._pairs[pair]) for chunk in draw.chunks for pair in chunk]
+        pairs = [self._pairs[pair] for chunk in draw.chunks for pair in chunk]
+        rows = [self._row(draw.epoch, *pair) for pair in pairs]
         records = [row.record for row in rows]
         images, valid = padded([row.scan.image for row in rows])
         snippets = [snippet for row in rows for snippet in row.snippets]
@@ -107,6 +111,8 @@ class ScanDataset(BatchSet[VolumeBatch]):
             paths=[row.path for row in rows],
             records=records,
             targets=snippets,
+            triplets=triplets_of(draw),
+            entities=entities_of(self.codes, [study for study, _ in pairs]),
         )
 
     def _row(self, epoch: int, study: int, volume: int) -> _Row:

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 
 from datamodules.packing import Chunk, Draw, PackedBatchSampler
-from datamodules.records import ReportRecord
+from datamodules.records import ReportRecord, VolumeRecord
 from medvl.entities import Spans
 from medvl.errors import DataError
 
@@ -31,11 +31,13 @@ class StudyEntities(ABC):
     """Knows the entities of studies; `EntityFile` is one that a config may name."""
 
     @abstractmethod
-    def codes(self, records: Sequence[ReportRecord]) -> tuple[Any, Spans, tuple[float, float, float], bool]:
+    def codes(
+        self, records: Sequence[ReportRecord | VolumeRecord]
+    ) -> tuple[Any, Spans, tuple[float, float, float], bool]:
         """Return a CSR matrix with a row per study, and what else `medvl.entities.EntityCodes` has."""
 
     @abstractmethod
-    def miner(self, records: Sequence[ReportRecord]) -> Triplets:
+    def miner(self, records: Sequence[ReportRecord | VolumeRecord]) -> Triplets:
         """Return what mines triplets of these studies for a number: each number ties anew, a number always alike."""
 
 
@@ -138,7 +140,7 @@ class TripletSampler(PackedBatchSampler):
 
 
 def read_triplets(
-    path: str | Path, records: Sequence[ReportRecord], lenient: bool = False, most: float = 0.05
+    path: str | Path, records: Sequence[ReportRecord | VolumeRecord], lenient: bool = False, most: float = 0.05
 ) -> TripletTable:
     """Read the triplets of the training studies.
 

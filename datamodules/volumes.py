@@ -10,12 +10,16 @@ from torch import Tensor
 from datamodules.batches import VolumeBatch
 from datamodules.features import FeatureGrids
 from datamodules.intake import OnError
+from datamodules.loader import BatchSet
+from datamodules.mined import Mined
 from datamodules.organs import OrganExtents
+from datamodules.packing import PackedBatchSampler
 from datamodules.phrases import Blind
 from datamodules.records import Sections, VolumeRecord
 from datamodules.scans import ScanAugment, ScanDataset, Several
 from datamodules.shared import PredictSplit, SourceData
 from datamodules.sources.volumes import VolumeSource
+from datamodules.triplets import StudyEntities
 from datamodules.voxels import Spacing, Voxels
 from medvl.errors import ConfigError
 
@@ -51,9 +55,13 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         features: Folder of a frozen encoder's features (`tasks.volume.features`), read in place of volumes; spacing and
             window are then those that it was filled with, and nothing can be augmented.
         organs: Where organs lie, in place of where findings do, for reports that cite no image.
+        triplets: Train on these: a Parquet table of `medvl ontology mine` (see `ReportData`).
+        entities: The entities of every study (`EntityFile`), by which losses and miners compare studies.
+        remine_every: Train on triplets mined from `entities`, anew every so many epochs, in place of a table.
 
     Raises:
-        ConfigError: A spacing or window that cannot be, or features that are to be augmented.
+        ConfigError: A spacing or window that cannot be, features that are to be augmented, or options of triplets that
+            exclude or lack each other.
     """
 
     def __init__(
@@ -76,6 +84,9 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         guard: str | list[str] | None = None,
         features: str | None = None,
         organs: OrganExtents | None = None,
+        triplets: str | None = None,
+        entities: StudyEntities | None = None,
+        remine_every: int | None = None,
     ) -> None:
         if not all(math.isfinite(step) and step > 0 for step in spacing):
             raise ConfigError(f"spacing is {spacing}", where="data.spacing", hint="expected three numbers of mm > 0")
@@ -83,6 +94,7 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
             raise ConfigError(f"window is {window}", where="data.window", hint="expected HU of black, then of white")
         if features and augment:
             raise ConfigError("features cannot be augmented", where="data.augment", hint="expected null")
+        self.mined = Mined(triplets, entities, remine_every, several)
         voxels = FeatureGrids(features) if features else Voxels(source, spacing, window)
         super().__init__(
             source,
@@ -99,6 +111,21 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         self.voxels, self.spacing, self.sections = voxels, spacing, sections
         self.several, self.most_snippets, self.augment, self.blind = several, most_snippets, augment, blind
         self.organs = organs
+
+    def setup(self, stage: str) -> None:
+        """Load the records, open the volumes, and for `fit` read the triplets or mine the first ones.
+
+        Raises:
+            DataError: As in `SourceData.setup`, or triplets or entities do not belong to the data.
+        """
+        super().setup(stage)
+        if stage == "fit":
+            self.mined.load(self.intake)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a reader of the results should know of the data: also where its triplets come from."""
+        return super().facts | self.mined.facts
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -124,4 +151,10 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
             seed=self.seed,
             augment=self.augment if train else None,
             blind=self.blind,
+            codes=self.mined.codes(split, records),
         )
+
+    def train_sampler(self, dataset: BatchSet[VolumeBatch]) -> PackedBatchSampler:
+        """Return what draws this rank's training batches: of triplets, where there are any."""
+        mined = self.mined.sampler(self.batch_size, self.place(), self.seed, self.overfits, self.root)
+        return super().train_sampler(dataset) if mined is None else mined

@@ -1,9 +1,11 @@
-"""A table of one's own: a CT volume per row, with its report, labels and snippets."""
+"""A table of one's own: a CT or MRI volume per row, with its report, labels and snippets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datamodules.records import Problem, Snippet, VolumeRecord
 from datamodules.sources.cells import cell
@@ -13,6 +15,9 @@ from datamodules.sources.snippets import snippets_of
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.volumes import VolumeSource
 from medvl.errors import ConfigError, DataError, nearest
+
+if TYPE_CHECKING:
+    from medvl.io.convert import VolumeItem
 
 _ATTRIBUTES = ("sex", "age", "scanner", "kernel")
 _COLUMNS = (
@@ -36,6 +41,8 @@ class VolumeTable(VolumeSource):
         volumes: The folder that volume paths are relative to; the table's own by default.
         unpaired: Whether rows without a report and without snippets count; by default where the table has no column of
             either.
+        relative: Whether values have no unit, as those of an MRI: the percentiles .5 and 99.5 of each volume become
+            -1000 and 1000, the default window of `VolumeData`. Else they are Hounsfield units.
         split: Whose splits count: `auto`, `column`, `deal`, or one for all (see `Source`).
         quarantine: A list of rows and volumes to leave out, from `medvl data check` or `medvl data convert`.
         follow_links: Whether symbolic links may leave the folder of volumes.
@@ -52,6 +59,7 @@ class VolumeTable(VolumeSource):
         columns: dict[str, str] | None = None,
         volumes: str | Path | None = None,
         unpaired: bool | None = None,
+        relative: bool = False,
         split: SplitRule = "auto",
         quarantine: str | Path | None = None,
         follow_links: bool = False,
@@ -59,6 +67,7 @@ class VolumeTable(VolumeSource):
         super().__init__(unpaired=bool(unpaired), split=split, quarantine=quarantine, follow_links=follow_links)
         self.given, self.columns, self._asked = Path(root).expanduser(), columns or {}, unpaired
         self._volumes = self.given.parent if volumes is None else Path(volumes).expanduser()
+        self.relative = relative
         for name in self.columns:
             if name not in _COLUMNS:
                 raise ConfigError(f"unknown column {name!r} in columns", hint=nearest(name, _COLUMNS))
@@ -71,6 +80,10 @@ class VolumeTable(VolumeSource):
     def tables(self) -> list[Path]:
         """Return the one table that is read."""
         return [self.given]
+
+    def items(self, paths: Sequence[str]) -> list[VolumeItem]:
+        """Return what to convert for some volumes."""
+        return [replace(item, units="relative" if self.relative else "hounsfield") for item in super().items(paths)]
 
     def candidates(self) -> Iterator[VolumeRecord | Problem]:
         """Yield every study of the table, or the problems of its rows."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from datamodules.records import ReportRecord
+from datamodules.records import ReportRecord, VolumeRecord
 from datamodules.sources.base import Source
 from datamodules.sources.reporting import ReportSource
+from datamodules.sources.volumes import VolumeSource
 from medvl.errors import ConfigError, DataError
 from medvl.io.atomic import write_text
 
@@ -21,8 +22,8 @@ def reports(source: Source[Any], output: Path) -> int:
         ConfigError: The data set has no reports at all.
         DataError: No study has a text.
     """
-    if not isinstance(source, ReportSource):
-        hint = "mimic-cxr, chexpert, openi, padchest and reports have reports"
+    if not isinstance(source, ReportSource | VolumeSource):
+        hint = "mimic-cxr, chexpert, openi, padchest, reports, ct-rate, merlin and volume-table have reports"
         raise ConfigError(f"{source.name} has sentences or labels, no reports", where=str(source.given), hint=hint)
     records = source.load().records
     told = [record for record in records if record.text]
@@ -35,7 +36,7 @@ def reports(source: Source[Any], output: Path) -> int:
     return 0
 
 
-def _lines(records: Iterable[ReportRecord]) -> Iterator[str]:
+def _lines(records: Iterable[ReportRecord | VolumeRecord]) -> Iterator[str]:
     for record in records:
         sections = {"findings": record.findings, "impression": record.impression}
         if not any(sections.values()):

@@ -18,6 +18,7 @@ from medvl.errors import MedvlError
 from medvl.io.atomic import sweep, write_text
 from medvl.io.dicom_series import dicom_files, list_series
 from medvl.io.hounsfield import Rescale
+from medvl.io.intensity import Units
 from medvl.io.nifti import SUFFIXES, read_nifti
 from medvl.io.npz import read_npz
 from medvl.io.slab import SUFFIX, read_slab, slab_files
@@ -35,12 +36,14 @@ class VolumeItem:
         rescale: Slope and intercept that a table declares (`medvl.io.hounsfield` decides whether they apply).
         affine: Of a `.npz` or slab, or what a table says in place of a NIfTI's own: four rows, `(i, j, k, 1)` to RAS.
         array: The name of the volume's array in a `.npz`.
+        units: What the values of a NIfTI or of DICOM slices are to be (`medvl.io.intensity`).
     """
 
     path: str
     rescale: tuple[float, float] | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
     array: str = ""
+    units: Units = "hounsfield"
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def read_item(source: Path, item: VolumeItem) -> Iterator[tuple[str, Volume | Vo
         for series in found:
             name = item.path if len(found) == 1 else f"{item.path}#{'none' if series.number is None else series.number}"
             seen[name] += 1
-            yield name if seen[name] == 1 else f"{name}.{seen[name]}", _tried(series.load)
+            yield name if seen[name] == 1 else f"{name}.{seen[name]}", _tried(partial(series.load, item.units))
         return
     declared = [] if item.rescale is None else [Rescale(*item.rescale)]
     affine = None if item.affine is None else np.asarray(item.affine, np.float64)
@@ -178,7 +181,7 @@ def read_item(source: Path, item: VolumeItem) -> Iterator[tuple[str, Volume | Vo
     elif item.array and affine is not None:
         yield item.path, _tried(partial(read_npz, source, item.array, affine, declared))
     else:
-        yield item.path, _tried(partial(read_nifti, source, declared, affine))
+        yield item.path, _tried(partial(read_nifti, source, declared, affine, item.units))
 
 
 def _tried(load: Callable[[], Volume]) -> Volume | VolumeError:
@@ -203,7 +206,8 @@ def _stamp(source: Path, item: VolumeItem) -> tuple[str, int]:
     files = _files(source)
     states = [path.stat() for path in files]
     seen = [[path.name, state.st_size, state.st_mtime_ns] for path, state in zip(files, states, strict=True)]
-    text = json.dumps([seen, item.rescale, item.affine, item.array])
+    units = [] if item.units == "hounsfield" else [item.units]  # what was converted before there were others is kept
+    text = json.dumps([seen, item.rescale, item.affine, item.array, *units])
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest(), sum(state.st_size for state in states)
 
 

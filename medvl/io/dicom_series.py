@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from medvl.errors import DataError
 from medvl.io.dicom import decoded, frame_shape, parsed
-from medvl.io.hounsfield import Rescale, hounsfield
+from medvl.io.hounsfield import Rescale
+from medvl.io.intensity import Units, in_units
 from medvl.io.sidecar import Sidecar
 from medvl.io.stack import SAME_PLACE, TILTED, Grid, SliceHeader, affine_of, ordered, tilt_of
 from medvl.io.volume import Volume, VolumeError, canonical, guard_affine, guard_voxels
@@ -42,12 +43,15 @@ class DicomSeries:
     headers: tuple[SliceHeader, ...]
     notes: tuple[str, ...] = ()
 
-    def load(self) -> Volume:
+    def load(self, units: Units = "hounsfield") -> Volume:
         """Decode the slices and lay them on an even grid.
+
+        Args:
+            units: What values are to be, as in `read_nifti`.
 
         Raises:
             VolumeError: `one-slice`, `too-large`, `mixed-series`, `duplicates`, `gap`, `not-axial`, `affine`,
-                `rescale` or `unreadable`; names the folder or the file.
+                `rescale`, `flat` or `unreadable`; names the folder or the file.
         """
         where = str(self.folder)
         stack, twice = _without_twins(ordered(self.headers, where), where)
@@ -55,7 +59,7 @@ class DicomSeries:
         places = len(grid.below)
         guard_voxels((places, *stack[0].shape), where)
         affine = guard_affine(affine_of(stack, places), where)
-        hu, rescaled = hounsfield(np.stack([_pixels(one.file) for one in stack]), _declared(stack), where)
+        hu, rescaled = in_units(units, np.stack([_pixels(one.file) for one in stack]), _declared(stack), where)
         hu, affine = canonical(grid.apply(hu), affine)
         sidecar = Sidecar(tuple(one.as_slice() for one in stack), self.number, self.uid, self.frame)
         return Volume(hu, affine, sidecar, (*self.notes, *rescaled, *_notes(stack, grid, twice)))

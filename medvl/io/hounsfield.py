@@ -65,11 +65,11 @@ def hounsfield(
         if applied_already(sample, rescale):
             notes = ("rescale: declared, but the values are Hounsfield units already",)
             continue
-        return _applied(stored, rescale), notes
+        return applied(stored, rescale), notes
     if _edges(sample) < ENOUGH_EDGES:
         hint = "nothing lies between -980 and -200; expected Hounsfield units, or RescaleSlope and RescaleIntercept"
         raise VolumeError("rescale", "missing rescale: these values are no Hounsfield units", where=where, hint=hint)
-    return _applied(stored, Rescale()), notes
+    return applied(stored, Rescale()), notes
 
 
 def applied_already(stored: NDArray[Any], rescale: Rescale) -> bool:
@@ -83,7 +83,7 @@ def _edges(values: NDArray[Any]) -> float:
     return float(((values > EDGES[0]) & (values < EDGES[1])).mean())
 
 
-def _applied(stored: NDArray[Any], rescale: Rescale) -> NDArray[np.int16]:
+def applied(stored: NDArray[Any], rescale: Rescale) -> NDArray[np.int16]:
     """Rescale, round and clip, slice by slice: a volume in float64 would take four times its room."""
     out = np.empty(stored.shape, np.int16)
     slopes, intercepts = (np.broadcast_to(part, (len(stored), 1, 1)) for part in rescale)

@@ -12,7 +12,8 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from medvl.io.hounsfield import Rescale, hounsfield
+from medvl.io.hounsfield import Rescale
+from medvl.io.intensity import Units, in_units
 from medvl.io.volume import Affine, Volume, VolumeError, canonical, depth_of, guard_affine, guard_voxels, unnumbered
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -25,21 +26,24 @@ _EXTENSIONS = 4 << 20  # bytes between header and voxels, beyond which the offse
 _SLACK = 0.01  # relative difference allowed between the header's spacing and its affine's
 
 
-def read_nifti(path: Path, rescale: Sequence[Rescale] = (), affine: Affine | None = None) -> Volume:
-    """Read a CT volume.
+def read_nifti(
+    path: Path, rescale: Sequence[Rescale] = (), affine: Affine | None = None, units: Units = "hounsfield"
+) -> Volume:
+    """Read a volume.
 
     Args:
         path: A `.nii` or `.nii.gz` with three axes.
         rescale: What a table beside the file declares; trusted before the file's own header, and neither is applied to
             values that are Hounsfield units already (`medvl.io.hounsfield`).
         affine: In place of the file's, where a table knows better: `(i, j, k, 1)` to RAS mm.
+        units: What values are to be; `relative` for those that have none, as of an MRI (`medvl.io.intensity`).
 
     Raises:
-        VolumeError: `missing`, `unreadable`, `truncated`, `too-large`, `not-3d`, `one-slice`, `affine`, `nan` or
-            `rescale`; names the file.
+        VolumeError: `missing`, `unreadable`, `truncated`, `too-large`, `not-3d`, `one-slice`, `affine`, `nan`,
+            `rescale` or `flat`; names the file.
     """
     stored, found, own = _stored(Path(path), affine)
-    hu, notes = hounsfield(stored, [*rescale, own], str(path))
+    hu, notes = in_units(units, stored, [*rescale, own], str(path))
     hu, found = canonical(hu, found)
     return Volume(hu, found, unnumbered(depth_of(found, hu.shape)), notes)
 

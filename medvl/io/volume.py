@@ -28,7 +28,8 @@ class VolumeError(DataError):
 
     Args:
         code: The kind of mistake, to count by: `missing`, `unreadable`, `truncated`, `too-large`, `not-3d`,
-            `one-slice`, `affine`, `nan`, `rescale`, `mixed-series`, `duplicates`, `gap`, `not-axial`, `localizer`.
+            `one-slice`, `affine`, `nan`, `rescale`, `flat`, `mixed-series`,
+            `duplicates`, `gap`, `not-axial`, `localizer`.
         what: As in `MedvlError`.
         where: As in `MedvlError`.
         hint: As in `MedvlError`.

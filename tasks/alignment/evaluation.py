@@ -7,7 +7,7 @@ from itertools import compress
 import torch
 from torch import Tensor, nn
 
-from datamodules.batches import ReportBatch
+from datamodules.batches import StudyBatch
 from medvl.metrics.neighbours import RANKS
 from medvl.metrics.retrieval import ClassRetrieval, InstanceRetrieval
 from tasks.alignment.model import Embeddings
@@ -32,7 +32,7 @@ class Evaluation(nn.Module):
         self.instances = InstanceRetrieval(RECALL_AT)
         self.classes = ClassRetrieval(at, classes=classes)
 
-    def update(self, embeddings: Embeddings, batch: ReportBatch) -> None:
+    def update(self, embeddings: Embeddings, batch: StudyBatch) -> None:
         """Add the studies of a batch that have an image and a text."""
         both = batch.has_image & batch.has_text
         image, text = embeddings.image[both], embeddings.text[both]

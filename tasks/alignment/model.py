@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from medvl.distributed import gather_with_grad
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
+from medvl.errors import ConfigError
 from medvl.losses.patches import Patches
 
 Projection = Literal["linear", "mlp"]
@@ -70,18 +71,32 @@ class AlignmentModel(nn.Module):
         """Embed studies.
 
         Args:
-            images: `(B, 1|3, H, W)` in [0, 1].
-            valid: `(B, H, W)` bool, or None when nothing is padding.
+            images: `(B, 1|3, H, W)` in [0, 1], or volumes `(B, 1, D, H, W)`.
+            valid: `(B, H, W)` or `(B, D, H, W)` bool, or None when nothing is padding.
             texts: `B` texts.
             patches: Whether to project the tokens of images too, as if each were an image of one token.
+
+        Raises:
+            ConfigError: The encoder is for images of another kind.
         """
-        features = self.image_encoder(images, valid)
+        features = self._read(images, valid)
         tokens = Patches(self._project_tokens(features.tokens), features.mask) if patches else None
         return Embeddings(self._project_image(features, valid), self.embed_texts(texts), tokens)
 
     def embed_images(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return unit vectors `(B, C)`."""
-        return self._project_image(self.image_encoder(images, valid), valid)
+        return self._project_image(self._read(images, valid), valid)
+
+    def _read(self, images: Tensor, valid: Tensor | None) -> Features:
+        encoder = self.image_encoder
+        if images.ndim != encoder.ndim + 2:
+            what = (
+                f"{type(encoder).__name__} encodes no {'volumes' if images.ndim == 5 else 'images in two dimensions'}"
+            )
+            hint = f"for example configs/encoders/tiny_{'3d' if images.ndim == 5 else 'conv'}.yaml"
+            raise ConfigError(what, where="model.image_encoder", hint=hint)
+        features: Features = encoder(images, valid)
+        return features
 
     def _project_image(self, features: Features, valid: Tensor | None) -> Tensor:
         projected = self.image_proj(_pooled(features, self.image_pool))

@@ -17,8 +17,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from datamodules.batches import ReportBatch
-from datamodules.records import ReportRecord
+from datamodules.batches import StudyBatch
+from datamodules.records import ReportRecord, VolumeRecord
 from medvl.distributed import gather_objects, rank
 from medvl.io.atomic import replacing, write_text
 from medvl.outputs import make_room
@@ -38,25 +38,26 @@ class StudyResult:
 
     Attributes:
         record: The study.
-        path: Its image, relative to the source's root; '' where it has none.
+        path: Its image or volume, relative to the source's root; '' where it has none.
         image: `(C,)` unit vector on the CPU, or None where it has no image.
         text: `(C,)`, or None where it has no text.
         findings: `(K,)` which findings are present.
     """
 
-    record: ReportRecord
+    record: ReportRecord | VolumeRecord
     path: str
     image: Tensor | None
     text: Tensor | None
     findings: Tensor
 
 
-def results_of(embeddings: Embeddings, batch: ReportBatch) -> list[StudyResult]:
+def results_of(embeddings: Embeddings, batch: StudyBatch) -> list[StudyResult]:
     """Return what is kept of the studies of a batch."""
     images = _where(embeddings.image, batch.has_image)
     texts = _where(embeddings.text, batch.has_text)
     found = findings(batch).cpu()
-    return [StudyResult(*one) for one in zip(batch.records, batch.paths, images, texts, found, strict=True)]
+    records: Sequence[ReportRecord | VolumeRecord] = batch.records
+    return [StudyResult(*one) for one in zip(records, batch.paths, images, texts, found, strict=True)]
 
 
 class PredictionWriter(Callback):
@@ -78,7 +79,7 @@ class PredictionWriter(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: ReportBatch,
+        batch: StudyBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -90,7 +91,7 @@ class PredictionWriter(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: ReportBatch,
+        batch: StudyBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

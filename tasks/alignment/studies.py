@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datamodules.batches import ReportBatch
+from datamodules.batches import StudyBatch
 from medvl.distributed import gather_with_grad
 from medvl.entities import EntityCodes, entity_scores
 
@@ -34,7 +34,7 @@ class Known:
     halves: Tensor | None = None
 
     @classmethod
-    def of(cls, batch: ReportBatch, kept: Tensor, halves: Tensor | None = None) -> Known:
+    def of(cls, batch: StudyBatch, kept: Tensor, halves: Tensor | None = None) -> Known:
         """Return what a batch tells of the studies that `kept`, bool `(B,)`, names.
 
         Args:
@@ -75,7 +75,7 @@ def kept_triplets(triplets: Tensor, kept: Tensor) -> Tensor:
     return (kept.long().cumsum(0) - 1)[triplets[whole]]
 
 
-def findings(batch: ReportBatch) -> Tensor:
+def findings(batch: StudyBatch) -> Tensor:
     """Return which findings are present, multi-hot `(B, K)`; `No Finding` is no column but a row of zeros."""
     kept = [k for k, name in enumerate(batch.label_names) if not is_normal(name)]
     return (batch.labels[:, kept] > 0).float()
@@ -91,7 +91,7 @@ def is_normal(name: str) -> bool:
     return name.replace("_", " ").casefold() in ("no finding", "normal")
 
 
-def patients(batch: ReportBatch) -> Tensor:
+def patients(batch: StudyBatch) -> Tensor:
     """Return an integer >= 0 for each study, the same for those of one patient of one source, `(B,)`."""
     names = [f"{record.source}\0{record.patient_id}".encode() for record in batch.records]
     numbers = [int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") >> 1 for name in names]

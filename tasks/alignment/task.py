@@ -8,7 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from datamodules.batches import ReportBatch
+from datamodules.batches import StudyBatch
 from medvl.distributed import gather_objects, mean_over_ranks
 from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.freezing import freeze as freeze_parts
@@ -23,14 +23,14 @@ from tasks.alignment.studies import Known, finding_names
 
 
 class AlignmentTask(LightningModule):
-    """Aligns images with their reports.
+    """Aligns images, films or volumes, with their reports.
 
     A study without an image or without a text is left out of the metrics, and of the loss unless that `takes_halves`
     (MedTrim's does). `val/loss` is the mean over batches of `val`, weighted by their studies; a loss of mined triplets
     or of patches has none, for only training batches bring them.
 
     Args:
-        image_encoder: Any image encoder.
+        image_encoder: Any image encoder; a 3D one for volumes.
         text_encoder: Any text encoder.
         loss: Any of `medvl.losses`. One that needs labels, scores or triplets gets those of the data: findings that are
             present; how alike studies are across all ranks, by entities or else labels; what was mined.
@@ -90,17 +90,17 @@ class AlignmentTask(LightningModule):
         if stage == "test":
             self.test_evaluation = Evaluation(finding_names(names)).to(self.device)
 
-    def forward(self, batch: ReportBatch) -> Embeddings:
+    def forward(self, batch: StudyBatch) -> Embeddings:
         """Embed the studies of a batch."""
         patches = self.training and "patches" in self.loss.needs  # those of all of `val` would be too many to keep
         embeddings: Embeddings = self.model(batch.images, batch.valid, batch.texts, patches)
         return embeddings
 
-    def losses(self, embeddings: Embeddings, batch: ReportBatch) -> dict[str, Tensor]:
+    def losses(self, embeddings: Embeddings, batch: StudyBatch) -> dict[str, Tensor]:
         """Return `loss` and its parts, of the studies that have what the loss compares."""
         return self._compare(*self._counted(embeddings, batch))
 
-    def _counted(self, embeddings: Embeddings, batch: ReportBatch) -> tuple[Embeddings, Known]:
+    def _counted(self, embeddings: Embeddings, batch: StudyBatch) -> tuple[Embeddings, Known]:
         """Return the studies that count in the loss, and what is known of them."""
         halves = torch.stack([batch.has_image, batch.has_text], dim=1)
         if self.loss.takes_halves:
@@ -114,28 +114,28 @@ class AlignmentTask(LightningModule):
         found: dict[str, Tensor] = self.loss(studies.image, studies.text, **known.extras(), **patches)
         return found
 
-    def training_step(self, batch: ReportBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: StudyBatch, batch_idx: int) -> Tensor:
         """Return the loss."""
         losses = self.losses(self(batch), batch)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return losses["loss"]
 
-    def validation_step(self, batch: ReportBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
         """Add the batch to the validation metrics."""
         embeddings = self(batch)
         self.val_evaluation.update(embeddings, batch)
         self._validated.append(self._counted(embeddings, batch))
 
     def test_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
-        self, batch: ReportBatch, batch_idx: int
+        self, batch: StudyBatch, batch_idx: int
     ) -> list[StudyResult]:
         """Add the batch to the test metrics and return its embeddings."""
         embeddings = self(batch)
         self.test_evaluation.update(embeddings, batch)
         return results_of(embeddings, batch)
 
-    def predict_step(self, batch: ReportBatch, batch_idx: int) -> list[StudyResult]:
+    def predict_step(self, batch: StudyBatch, batch_idx: int) -> list[StudyResult]:
         """Return the embeddings of the batch."""
         return results_of(self(batch), batch)
 

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
-from datamodules.batches import ReportBatch
+from datamodules.batches import StudyBatch
 from medvl.errors import ConfigError, nearest
 from medvl.metrics.zero_shot import Ensemble, ZeroShotClassification, prompt_scores
 from tasks.alignment.model import AlignmentModel
@@ -145,7 +145,7 @@ class ZeroShot(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: ReportBatch,
+        batch: StudyBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

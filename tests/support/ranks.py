@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import start_processes
 
 
-def on_ranks(function: Callable[..., None], *args: Any, world_size: int = 2, limit: float = 120) -> None:
+def on_ranks(function: Callable[..., None], *args: Any, world_size: int = 2, limit: float = 300) -> None:
     """Call `function(rank, *args)` in `world_size` processes that form one gloo group.
 
     Args:
