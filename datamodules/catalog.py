@@ -75,13 +75,13 @@ SOURCES = {
         "datamodules.sources.padchest.PadChest",
         "PadChest: 160,861 chest X-rays of 67,625 patients, reports as Spanish word stems, 174 findings as labels",
         "research use, on request (BIMCV)",
-        "https://bimcv.cipf.es/bimcv-projects/padchest",
+        "https://bimcv.cipf.es/bimcv-projects/padchest; medvl data twin padchest FOLDER",
     ),
     "openi": SourceInfo(
         "datamodules.sources.openi.OpenI",
         "Open-i (Indiana University): 7,470 chest X-rays, 3,955 reports as XML with MeSH codes",
         "CC BY-NC-ND 4.0",
-        "https://openi.nlm.nih.gov/faq#collection",
+        "https://openi.nlm.nih.gov/faq#collection; medvl data twin openi FOLDER",
     ),
     "reports": SourceInfo(
         "datamodules.sources.report_table.ReportTable",

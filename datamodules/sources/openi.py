@@ -16,6 +16,7 @@ from medvl.errors import DataError
 from medvl.text.sections import one_line
 
 REPORTS, PROJECTIONS = "ecgen-radiology", "indiana_projections.csv"
+_TWICE = re.compile(r"^(CXR(\d+))_\2(?=_)")  # CXR1_1_IM-0001-3001 is 1_IM-0001-3001 in the table of views
 _LARGEST = 1 << 20  # bytes of a report; those of Open-i have some thousands
 
 
@@ -106,7 +107,9 @@ class OpenI(ReportSource):
         uid = tree.find("uId")
         study = (uid.get("id") if uid is not None else None) or f"CXR{path.stem}"
         named = [name for image in tree.iter("parentImage") if (name := image.get("id"))]
-        known = [(f"{name}.png", "frontal" if views is None else views.get(name, "")) for name in named]
+        known = [
+            (f"{name}.png", "frontal" if views is None else views.get(_TWICE.sub(r"\1", name), "")) for name in named
+        ]
         images, view, notes = self.seen(known, path.name)
         yield from notes
         parts = {

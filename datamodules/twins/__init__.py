@@ -8,6 +8,8 @@ TWINS = {
     "rsna": "datamodules.twins.rsna.write",
     "mimic-cxr": "datamodules.twins.mimic_cxr.write",
     "chexpert": "datamodules.twins.chexpert.write",
+    "padchest": "datamodules.twins.padchest.write",
+    "openi": "datamodules.twins.openi.write",
     "imagenome": "datamodules.twins.imagenome.write",
     "table": "datamodules.twins.table.write",
     "ct-rate": "datamodules.twins.ct_rate.write",
