@@ -46,6 +46,9 @@ def run(words: list[str]) -> int:
     restored = restore(given.run, given.ckpt_path, given.runs, given.allow_import)
     if not isinstance(restored.model, AlignmentTask):
         raise ConfigError("this run's model aligns no images with texts", where=str(restored.run or given.ckpt_path))
+    if restored.model.model.image_encoder.ndim != 2:
+        hint = "its neighbours are in predictions/neighbours.jsonl after medvl test"
+        raise ConfigError("a page of volumes cannot be drawn", where=str(restored.run or given.ckpt_path), hint=hint)
     reader = Reader(given.language)
     low, high = restored.data.get("window", WINDOW)
     data, embedder = build_data(restored.data, rest), Embedder(restored.model, (low, high), given.device)

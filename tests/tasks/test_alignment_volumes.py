@@ -90,6 +90,9 @@ def test_the_recipe_goes_from_reports_to_retrieval(
     assert np.isfinite(losses).all()
     assert any("val/i2t/p@10" in line for line in lines)
     assert main(["test", "--run", str(run)]) == 0
+    assert (run / "predictions/neighbours.jsonl").is_file()
+    assert main(["retrieve", "--run", str(run), "--query", "effusion"]) == 2
+    assert "neighbours.jsonl" in capsys.readouterr().err
     rows = pq.read_table(run / "predictions/embeddings.parquet").to_pylist()
     tested = [record for record in CTRATE(twin).load().records if record.split == "test"]
     assert {row["study_id"] for row in rows} == {record.study_id for record in tested}
