@@ -13,7 +13,7 @@ from PIL import Image
 from datamodules.catalog import SOURCES
 from datamodules.sources import MSCXR, PadChestGR
 from datamodules.twins import TWINS, ms_cxr, padchest_gr
-from datamodules.twins.folder import EDITION
+from datamodules.twins.folder import EDITION, EDITIONS
 from datamodules.twins.studies import make_study, study_plan
 from medvl.errors import ConfigError, DataError
 
@@ -61,12 +61,12 @@ def test_repeated_call_does_nothing_and_another_is_refused(tmp_path: Path) -> No
         padchest_gr.write(tmp_path / "none", 0, seed=1)
 
 
-@pytest.mark.parametrize("edition", [None, EDITION - 1, EDITION + 1])
+@pytest.mark.parametrize("edition", [None, EDITIONS["padchest-gr"] - 1, EDITIONS["padchest-gr"] + 1])
 def test_a_twin_of_another_edition_is_refused(tmp_path: Path, edition: int | None) -> None:
     folder = tmp_path / "my twin"
     padchest_gr.write(folder, 3, seed=1, size=48)
     marker = json.loads((folder / "twin.json").read_text())
-    assert marker.pop("edition") == EDITION
+    assert marker.pop("edition") == EDITIONS["padchest-gr"]
     (folder / "twin.json").write_text(json.dumps(marker if edition is None else {**marker, "edition": edition}))
     before = digest(folder)
     with pytest.raises(DataError, match="another edition") as caught:
