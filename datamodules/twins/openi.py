@@ -48,9 +48,9 @@ def write(
 ) -> None:
     """Write a twin of Open-i: `ecgen-radiology/N.xml` with gaps in N, images of eight bits, and no split.
 
-    Six in ten studies have a lateral, one in twelve a second frontal, one in 30 no image. One in eight lacks findings, a
-    few the impression or both. MeSH codes say what the report affirms, with side and severity; `normal` is one. Study 1
-    is named twice in its images, as in the original. `twin_factors.jsonl` as in the MIMIC-CXR twin, without splits.
+    Six in ten studies have a lateral, one in twelve a second frontal, one in 30 no image. One in eight lacks findings,
+    a few the impression or both. MeSH codes say what the report affirms, with side and severity; `normal` is one. The
+    images of study 1 name it twice, as in the original. `twin_factors.jsonl` as in the MIMIC-CXR twin, without splits.
 
     Arguments as in `twin_writer`; without `projections` nothing tells the views, as in the NLM's own distribution.
     """
@@ -138,4 +138,5 @@ def _report(uid: int, parts: dict[str, str], codes: Sequence[str], images: Seque
         image = Xml.SubElement(root, "parentImage", id=name)
         Xml.SubElement(image, "figureId").text = f"F{number}"
     Xml.indent(root, "   ")
-    return Xml.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    written: bytes = Xml.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"

@@ -29,7 +29,8 @@ def test_the_bulk_of_the_values_becomes_the_scale(scale: float) -> None:
     low, high = np.percentile(scan(scale), (0.5, 99.5))
     expected = np.rint((scan(scale).astype(np.float64) - low) / (high - low) * 2000 - 1000)
     np.testing.assert_allclose(found, np.clip(expected, -1024, 32767), atol=1)
-    assert (found.dtype, notes) == (np.int16, ())
+    assert found.dtype == np.int16
+    assert notes == ()
     assert np.percentile(found, (0.5, 99.5)) == pytest.approx([-1000, 1000], abs=2)
     assert found.max() > 3000  # what is bright stays brighter than white
 
