@@ -59,7 +59,7 @@ def test_every_writer_takes_the_appearance(name: str, tmp_path: Path) -> None:
         films[look] = [read_image(path).pixels.astype(float) / 255 for path in paths]
         tables[look] = [p.read_bytes() for p in files if p not in paths and p.name != "twin.json"]
         assert json.loads((folder / "twin.json").read_text()).get("appearance", "plain") == look
-    assert len(films["plain"]) == 3
+    assert len(films["plain"]) >= 3  # some formats have second frontals and laterals
     for plain, shifted in zip(films["plain"], films["shifted"], strict=True):
         assert abs(plain - shifted).mean() > 0.05
     assert tables["plain"] == tables["shifted"]
