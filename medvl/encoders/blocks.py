@@ -55,8 +55,9 @@ class Normalise(nn.Module):
         """Map `(B, 1|3, H, W)` in [0, 1] to `(B, channels, H, W)`; `valid` is `(B, H, W)`."""
         if image.shape[1] != self.channels:
             image = image.mean(dim=1, keepdim=True).expand(-1, self.channels, -1, -1)
-        x = (image - self.get_buffer("mean")) / self.get_buffer("std")
-        return x if valid is None else x * valid[:, None].to(x.dtype)
+        # In place from here on: fresh memory for a batch of volumes costs more than the arithmetic.
+        x = (image - self.get_buffer("mean")).div_(self.get_buffer("std"))
+        return x if valid is None else x.masked_fill_(~valid[:, None], 0.0)
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:

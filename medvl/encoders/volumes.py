@@ -53,8 +53,7 @@ def encode_volume(
     grid = cells_of(size, stride)
     mask = volume_mask(valid, len(image), grid, stride, image.device)
     x = normalise(image, None if valid is None else _spread(valid).expand(-1, *size))
-    x = F.pad(x, [n for axis in (2, 1, 0) for n in (0, -size[axis] % stride[axis])])
-    tokens = run(x, None) if valid is None else _by_extent(run, x, mask.view(-1, *grid), stride)
+    tokens = run(_whole(x, stride), None) if valid is None else _by_extent(run, x, mask.view(-1, *grid), stride)
     tokens = tokens.flatten(1, 3)
     return Features(tokens, mask, masked_mean(tokens, mask), grid)
 
@@ -65,7 +64,7 @@ def _by_extent(run: Run, x: Tensor, mask: Tensor, stride: Size) -> Tensor:
     for rows, cells in boxes(mask):
         ds, hs, ws = (slice(cut.start * n, cut.stop * n) for cut, n in zip(cells, stride, strict=True))
         inside = mask[rows, cells[0], cells[1], cells[2]].flatten(1)
-        found = run(x[rows, :, ds, hs, ws], None if inside.all() else inside)
+        found = run(_whole(x[rows, :, ds, hs, ws], stride), None if inside.all() else inside)
         if len(rows) == len(x) and found.shape[1:4] == mask.shape[1:]:
             return found
         if tokens is None:
@@ -74,6 +73,11 @@ def _by_extent(run: Run, x: Tensor, mask: Tensor, stride: Size) -> Tensor:
     if tokens is None:
         raise ValueError("expected at least one volume")
     return tokens
+
+
+def _whole(x: Tensor, stride: Size) -> Tensor:
+    """Pad `(B, C, D, H, W)` to whole cells: here, piece by piece, for a copy of the whole batch is slow."""
+    return F.pad(x, [n for axis in (2, 1, 0) for n in (0, -x.shape[axis + 2] % stride[axis])])
 
 
 def boxes(mask: Tensor) -> list[Box]:
@@ -103,10 +107,12 @@ def volume_mask(valid: Tensor | None, batch: int, grid: Size, stride: Size, devi
     """
     if valid is None:
         return torch.ones(batch, math.prod(grid), dtype=torch.bool, device=device)
-    spread = _spread(valid)[:, None].float()
-    own = [n if spread.shape[axis + 2] > 1 else 1 for axis, n in enumerate(stride)]
-    spread = F.pad(spread, [n for axis in (2, 1, 0) for n in (0, -spread.shape[axis + 2] % own[axis])])
-    mask = (F.max_pool3d(spread, own)[:, 0] > 0).expand(-1, *grid).flatten(1)
+    seen = _spread(valid)
+    for axis, step in enumerate(stride, start=1):
+        if seen.shape[axis] > 1:
+            short = -seen.shape[axis] % step
+            seen = F.pad(seen, [0, 0] * (3 - axis) + [0, short]).unflatten(axis, (-1, step)).any(dim=axis + 1)
+    mask = seen.expand(-1, *grid).flatten(1)
     empty = ~mask.any(dim=1, keepdim=True)
     return mask | (empty & (torch.arange(mask.shape[1], device=mask.device) == 0))
 
