@@ -61,6 +61,19 @@ class BatchLoader(Generic[Batch]):
     def __len__(self) -> int:
         return len(self.sampler)
 
+    @property
+    def _iterator(self) -> object:
+        """What holds the workers: Lightning ends them by this name when a run is over.
+
+        If they were left to the garbage collector, it would close the queue that tells a worker to end before torch
+        wrote to it: five seconds' wait for each, then a kill that leaves its temporary folder behind.
+        """
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, none: None) -> None:
+        self._loader._iterator = none
+
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and how many of its batches have been handed out."""
         return {"epoch": self._epoch, "yielded": self._yielded}

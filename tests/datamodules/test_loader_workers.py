@@ -1,0 +1,81 @@
+"""The worker processes of a run end with it, and take what they wrote to the temporary folder along."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+
+from datamodules.loader import BatchLoader, BatchSet
+from datamodules.packing import Draw, PackedBatchSampler, StridedBatchSampler
+
+WORKERS, PAIRS = 2, [[i] for i in range(24)]
+
+
+class Rows(BatchSet[Tensor]):
+    pairs_of_image = PAIRS
+
+    def __getitem__(self, draw: Draw) -> Tensor:
+        return torch.ones(sum(map(len, draw.chunks)), 3)
+
+
+class Linear(LightningModule):
+    def __init__(self, fail: bool = False) -> None:
+        super().__init__()
+        self.net, self.fail = nn.Linear(3, 1), fail
+        self.busy = 0
+
+    def training_step(self, batch: Tensor, index: int) -> Tensor:
+        self.busy = max(self.busy, len(multiprocessing.active_children()))
+        if self.fail and index == 2:
+            raise RuntimeError("in the middle of an epoch")
+        return self.net(batch).square().mean()
+
+    def validation_step(self, batch: Tensor, index: int) -> None:
+        pass
+
+    def predict_step(self, batch: Tensor, index: int) -> Tensor:
+        return self.net(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    def train_dataloader(self) -> BatchLoader[Tensor]:
+        return BatchLoader(Rows(), PackedBatchSampler(PAIRS, 2), WORKERS)
+
+    def val_dataloader(self) -> BatchLoader[Tensor]:
+        return BatchLoader(Rows(), StridedBatchSampler(PAIRS, 2), WORKERS)
+
+    predict_dataloader = val_dataloader
+
+
+@pytest.fixture
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one, torch would warn of two workers."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+
+
+@pytest.mark.usefixtures("_two_cores")
+@pytest.mark.parametrize("how", ["to the end", "by an error"])
+def test_no_worker_outlives_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = Linear(fail=how == "by an error")
+    trainer = Trainer(
+        accelerator="cpu", max_steps=4, val_check_interval=2, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    if model.fail:
+        with pytest.raises(RuntimeError, match="middle"):
+            trainer.fit(model)
+    else:
+        trainer.fit(model)
+        trainer.predict(model)
+    assert model.busy >= WORKERS  # and the trainer, which holds the loaders, is still there
+    assert multiprocessing.active_children() == []
+    assert list(tmp_path.iterdir()) == []
