@@ -13,6 +13,7 @@ from medvl.distributed import gather_objects, mean_over_ranks
 from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.freezing import freeze as freeze_parts
 from medvl.freezing import rest
+from medvl.idle import with_idle
 from medvl.losses import AlignmentLoss, InfoNCE
 from medvl.optim import parameter_groups, scheduled
 from medvl.schedule import Schedule
@@ -119,7 +120,7 @@ class AlignmentTask(LightningModule):
         losses = self.losses(self(batch), batch)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=len(batch))
-        return losses["loss"]
+        return with_idle(losses["loss"], self)
 
     def validation_step(self, batch: StudyBatch, batch_idx: int) -> None:
         """Add the batch to the validation metrics."""

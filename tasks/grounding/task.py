@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datamodules.batches import GroundingBatch
 from medvl.encoders.base import ImageEncoder, TextEncoder
+from medvl.idle import with_idle
 from medvl.optim import parameter_groups, scheduled
 from medvl.schedule import Schedule
 from tasks.grounding.calibrator import Calibrator
@@ -94,7 +95,7 @@ class PhraseTask(LightningModule):
 
     def training_step(self, batch: GroundingBatch, batch_idx: int) -> Tensor:
         """Return the loss."""
-        return self.shared_step(batch, "train")[1]["loss"]
+        return with_idle(self.shared_step(batch, "train")[1]["loss"], self)
 
     def validation_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
         self, batch: GroundingBatch, batch_idx: int

@@ -18,6 +18,7 @@ from datamodules.batches import VolumeBatch
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from medvl.freezing import freeze as freeze_parts
 from medvl.freezing import rest
+from medvl.idle import with_idle
 from medvl.losses import AlignmentLoss, SigmoidLoss
 from medvl.optim import parameter_groups, scheduled
 from medvl.schedule import Schedule
@@ -173,7 +174,9 @@ class VolumeTask(LightningModule):
 
     def training_step(self, batch: VolumeBatch, batch_idx: int) -> Tensor:
         """Return the loss; of a large batch after the optimiser's step, which it takes itself."""
-        return self.shared_step(batch, "train")[1] if self.large_batch is None else self._step(batch, self.large_batch)
+        if self.large_batch is not None:
+            return self._step(batch, self.large_batch)
+        return with_idle(self.shared_step(batch, "train")[1], self)
 
     def validation_step(  # type: ignore[override]  # for callbacks: Lightning hands on whatever a step returns
         self, batch: VolumeBatch, batch_idx: int

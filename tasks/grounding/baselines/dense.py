@@ -105,7 +105,7 @@ class DenseModel(nn.Module):
         top = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
         candidates = boxes.gather(1, top.indices[..., None].expand(-1, -1, 4)).float()
         sentence = torch.arange(len(scores), device=scores.device).repeat_interleave(top.values.shape[1])
-        left = batched_nms(to_xyxy(candidates).flatten(0, 1), top.values.flatten(), sentence, self.nms)
+        left = batched_nms(to_xyxy(candidates).flatten(0, 1), top.values.flatten().to(candidates), sentence, self.nms)
         dropped = torch.ones_like(sentence, dtype=torch.bool).index_fill(0, left, False).view_as(top.values)
         best = top.values.masked_fill(dropped, -1e4).topk(min(self.most, dropped.shape[1]), dim=1)
         return best.values, candidates.gather(1, best.indices[..., None].expand(-1, -1, 4))

@@ -105,7 +105,8 @@ class OneBoxModel(nn.Module):
             tokens = block(tokens, mask)
         tokens = self.norm(tokens)
         own, places = tokens[:, 0], tokens[:, -len(centres) :]
-        pointed = torch.einsum("pc,pnc->pn", self.ask(own), self.offer(places)).float() / self.width**0.5
+        pointed = torch.einsum("pc,pnc->pn", self.ask(own), self.offer(places)) / self.width**0.5
+        pointed = pointed.to(torch.promote_types(pointed.dtype, torch.float32))
         pointed = pointed.masked_fill(~mask[:, -len(centres) :], -torch.inf)
         share = pointed.softmax(dim=1).to(own)
         seen = torch.einsum("pn,pnc->pc", share, places)
