@@ -67,7 +67,8 @@ class ZeroShotClassification(Metric):
     - `multilabel`: a class is found where its score is >= its threshold; labels that are not 0 or 1 (uncertain, blank)
       do not count for their class. `acc` is the mean over classes.
 
-    `auc` and `f1` are means over classes that have positives (AUC: and negatives).
+    `auc` and `f1` are means over classes that have positives (AUC: and negatives). `same_answer`, which is no merit, is
+    the share of images that get the most frequent answer, the set of classes called.
 
     Args:
         classes: Their names, in the order of the scores.
@@ -129,7 +130,8 @@ class ZeroShotClassification(Metric):
         )
         known = (labels == 0) | (labels == 1)
         gold = labels.where(known, 0)
-        called = self._called(scores) * known
+        answers = self._called(scores)
+        called = answers * known
         hit, positive = (called * gold).sum(dim=0), gold.sum(dim=0)
         f1 = (2 * hit / (called.sum(dim=0) + positive)).masked_fill(positive == 0, torch.nan)
         right = (called * gold + (1 - called) * (1 - gold)) * known
@@ -137,7 +139,8 @@ class ZeroShotClassification(Metric):
         overall = hit.sum() / positive.sum() if self.mode == "multiclass" else acc.nanmean()
         values = {"auc": area_under_curve(scores, labels), "f1": f1, "acc": acc}
         rare = self._rare(positive / known.sum(dim=0)).to(acc.device)
-        found = {name: value.nanmean() for name, value in values.items()} | {"acc": overall}
+        found = {name: value.nanmean() for name, value in values.items()}
+        found |= {"acc": overall, "same_answer": _mode_share(answers)}
         for metric, value in values.items():
             found[f"{metric}/minority"] = value[rare].nanmean()
             found |= {f"{metric}/{name}": one for name, one in zip(self.classes, value, strict=True)}
@@ -154,6 +157,14 @@ class ZeroShotClassification(Metric):
         if isinstance(self.minority, int | float):
             return (prevalence < self.minority) & (prevalence > 0)
         return torch.tensor([name in self.minority for name in self.classes])
+
+
+def _mode_share(answers: Tensor) -> Tensor:
+    """Return the share of rows `(n, K)` that are the most frequent one; NaN without any."""
+    if not len(answers):
+        return answers.new_tensor(torch.nan)
+    counts: Tensor = torch.unique(answers, dim=0, return_counts=True)[1]
+    return counts.max() / len(answers)
 
 
 def area_under_curve(scores: Tensor, labels: Tensor) -> Tensor:

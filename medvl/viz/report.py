@@ -15,13 +15,17 @@ from typing import Any
 
 import torch
 
+from medvl.evidence import Evidence
 from medvl.io.atomic import write_text
 from medvl.outputs import PhrasePrediction, facts_of, read_predictions
+from medvl.signatures import diagnose
+from medvl.summary import SUMMARY, Summary, read_summary
 from medvl.viz.calibration import calibration_chart
 from medvl.viz.cases import cases, samples
 from medvl.viz.chart import Line, line_chart
 from medvl.viz.page import escape, facts, folded, page, section, table
 from medvl.viz.scores import Scores
+from medvl.viz.summary import signs, tables, terms, tiles, worst
 
 Series = dict[str, tuple[list[float], list[float]]]
 
@@ -51,7 +55,8 @@ def write_report(run_dir: Path) -> Path:
 
     Reads `metrics.jsonl` (one JSON object per log call: `step`, `epoch`, `stage` and metrics), `fit.yaml`, `data.json`
     (facts about the data of the fit, name to value), `calibration.json`, `predictions/test.jsonl` (see
-    `medvl.outputs`) or else `predictions/predictions.jsonl`, and the facts about their data; each may be missing.
+    `medvl.outputs`) or else `predictions/predictions.jsonl`, the facts about their data, what a task that predicts no
+    phrases tells in `predictions/summary.json`, and what `medvl.evidence` reads; each may be missing.
 
     Args:
         run_dir: The run folder, `<task>/<name>/<time>`.
@@ -65,21 +70,25 @@ def write_report(run_dir: Path) -> Path:
     run_dir = run_dir.resolve()
     series = _series(run_dir / "metrics.jsonl")
     told = next((path for name in _TOLD if (path := run_dir / "predictions" / name).is_file()), None)
-    predictions = read_predictions(told) if told else []
+    predictions = read_predictions(told) if told and _of_phrases(told) else []
     tested = predictions if told and told.name == "test.jsonl" else []
     scores = Scores.of(tested)
     task, name = run_dir.parent.parent.name, run_dir.parent.name
-    body = [_header(task, name, run_dir), _tiles(scores)]
+    summary = read_summary(run_dir / "predictions" / SUMMARY) or Summary(
+        dict(scores.tiles() if scores.predictions else [])
+    )
+    body = [_header(task, name, run_dir), tiles(summary.tiles.items()), signs(diagnose(Evidence.of(run_dir)))]
     if scores.predictions:
-        body.append(section("Test metrics", scores.table(), folded("What the metrics mean", _terms())))
+        body.append(section("Test metrics", scores.table(), terms(_TERMS)))
         body.append(section("By group", scores.by_group()))
+    body.append(tables(summary))
     body.append(
         section("Training", _curves(series, scores, calibration_chart(run_dir / "calibration.json")), _logged(series))
     )
     if scores.predictions:
         body.append(cases(scores))
     else:
-        body.append(samples(predictions))
+        body += [worst(summary), samples(predictions)]
     body.append(section("What made this", *_origin(run_dir, told, tested)))
     return write_text(run_dir / "report.html", [page(f"{task} · {name}", "\n".join(filter(None, body)))])
 
@@ -94,19 +103,14 @@ def _header(task: str, name: str, run_dir: Path) -> str:
     )
 
 
-def _tiles(scores: Scores) -> str:
-    tiles = "".join(
-        f'<div class="card"><dt>{escape(name)}</dt><dd><span class="figure">{value.mean:.2f}</span> '
-        f"<small>{value.low:.2f} to {value.high:.2f}</small></dd></div>"
-        for name, value in (scores.tiles() if scores.predictions else [])
-        if not math.isnan(value.mean)
-    )
-    return f'<dl class="tiles">{tiles}</dl>' if tiles else ""
-
-
-def _terms() -> str:
-    entries = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _TERMS.items())
-    return f'<dl class="terms">{entries}</dl>'
+def _of_phrases(path: Path) -> bool:
+    """Tell whether a predictions file is of phrases, and not of the snippets of volumes."""
+    with path.open(encoding="utf-8") as file:
+        first = next(file, "")
+    try:
+        return "snippet" not in json.loads(first)
+    except (ValueError, TypeError):
+        return True  # it is damaged, and its reader says where
 
 
 def _series(path: Path) -> Series:

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from datamodules.batches import StudyBatch
 from datamodules.records import ReportRecord, VolumeRecord
 from medvl.distributed import gather_objects, rank
 from medvl.io.atomic import replacing, write_text
+from medvl.metrics.retrieval import text_id
 from medvl.outputs import make_room
 from medvl.relevance import share_any
+from medvl.summary import SUMMARY, tested, write_summary
 from tasks.alignment.model import Embeddings
-from tasks.alignment.studies import findings
+from tasks.alignment.studies import finding_names, findings
+from tasks.alignment.summary import summarise
 
 NEIGHBOURS = 10
 CHUNK = 256  # queries at once: memory is O(studies * CHUNK)
@@ -42,6 +46,8 @@ class StudyResult:
         image: `(C,)` unit vector on the CPU, or None where it has no image.
         text: `(C,)`, or None where it has no text.
         findings: `(K,)` which findings are present.
+        shows: The names of these.
+        said: A hash of the text, the same for texts that differ in case and white space only; None without one.
     """
 
     record: ReportRecord | VolumeRecord
@@ -49,6 +55,8 @@ class StudyResult:
     image: Tensor | None
     text: Tensor | None
     findings: Tensor
+    shows: tuple[str, ...] = ()
+    said: int | None = None
 
 
 def results_of(embeddings: Embeddings, batch: StudyBatch) -> list[StudyResult]:
@@ -56,17 +64,21 @@ def results_of(embeddings: Embeddings, batch: StudyBatch) -> list[StudyResult]:
     images = _where(embeddings.image, batch.has_image)
     texts = _where(embeddings.text, batch.has_text)
     found = findings(batch).cpu()
+    names = finding_names(batch.label_names)
+    shows = [tuple(compress(names, row)) for row in found.bool().tolist()]
+    said = [text_id(text) if text else None for text in batch.texts]
     records: Sequence[ReportRecord | VolumeRecord] = batch.records
-    return [StudyResult(*one) for one in zip(records, batch.paths, images, texts, found, strict=True)]
+    return [StudyResult(*one) for one in zip(records, batch.paths, images, texts, found, shows, said, strict=True)]
 
 
 class PredictionWriter(Callback):
     """Writes `predictions/` at the end of test and predict.
 
-    - after both: `embeddings.parquet`, a row per study: `study_id, split, source, image, patient`, and the unit vectors
-      `image_embedding` and `text_embedding`, null where there is no image or no text;
+    - after both: `embeddings.parquet`, a row per study: `study_id, split, source, image, patient`, a hash of its
+      `text`, the names of the `findings` that are present, and the unit vectors `image_embedding` and `text_embedding`,
+      null where there is no image or no text;
     - after test: `neighbours.jsonl`, a line per study: for each direction the studies nearest to it (`studies`), their
-      `cosines`, and which of them are `alike`, that is share a finding or have none both.
+      `cosines`, and which of them are `alike`, that is share a finding or have none both; and `summary.json`.
 
     What was there of other data goes to a folder of its own. Patients appear under an id salted anew each time.
     """
@@ -99,12 +111,13 @@ class PredictionWriter(Callback):
         self.results += outputs
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write embeddings and neighbours."""
+        """Write embeddings, neighbours and what the report shows."""
         results = self._collect(trainer)
         if rank() == 0:
             path = _place(trainer, "neighbours.jsonl", "test")
             write_text(path, (json.dumps(line) + "\n" for line in neighbours(results)))
             write_embeddings(_place(trainer, "embeddings.parquet", "test"), results)
+            write_summary(_place(trainer, SUMMARY, "test"), summarise(tested(trainer.callback_metrics)))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write embeddings."""
@@ -131,6 +144,8 @@ def write_embeddings(path: Path, results: Sequence[StudyResult]) -> None:
         "source": [one.record.source for one in results],
         "image": [one.path for one in results],
         "patient": [hashlib.sha256(salt + one.record.patient_id.encode()).hexdigest()[:16] for one in results],
+        "text": pa.array([one.said for one in results], pa.int64()),
+        "findings": pa.array([one.shows for one in results], pa.list_(pa.string())),
     }
     for name in _MODALITIES:
         rows: list[Tensor | None] = [getattr(one, name) for one in results]

@@ -35,7 +35,7 @@ class Evaluation(nn.Module):
 
     def update(self, results: list[SentenceResult]) -> None:
         """Add sentences."""
-        kept, proposed = [_item(result.kept) for result in results], [_item(result.found) for result in results]
+        kept, proposed = [item(result.kept) for result in results], [item(result.found) for result in results]
         gold, kinds = [{"boxes": result.gold()} for result in results], [kind_of(result.record) for result in results]
         self.all.update(kept, gold)
         self.of_kept.update(kept, gold)
@@ -56,5 +56,6 @@ class Evaluation(nn.Module):
         return values
 
 
-def _item(boxes: Detections) -> dict[str, Tensor]:
+def item(boxes: Detections) -> dict[str, Tensor]:
+    """Return boxes as the metrics take them."""
     return {"boxes": boxes.boxes, "scores": boxes.scores}

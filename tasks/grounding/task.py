@@ -16,11 +16,13 @@ from datamodules.batches import GroundingBatch
 from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.idle import with_idle
 from medvl.optim import parameter_groups, scheduled
+from medvl.permutation import PermutationCheck
 from medvl.schedule import Schedule
 from tasks.grounding.calibrator import Calibrator
 from tasks.grounding.criterion import GroundingCriterion
 from tasks.grounding.evaluation import Evaluation
 from tasks.grounding.model import GroundingModel, GroundingOutput
+from tasks.grounding.permuted import deal
 from tasks.grounding.postprocess import Postprocess, ScoredBoxes
 from tasks.grounding.predictions import PredictionWriter, SentenceResult
 
@@ -128,8 +130,8 @@ class PhraseTask(LightningModule):
         self._log_metrics("test", self.test_evaluation)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Calibrate on validation data; write predictions of test and predict into the run folder."""
-        return [Calibrator(self.postprocess.n_acc_floor), PredictionWriter()]
+        """Calibrate on validation data; write predictions, and whether questions dealt out anew change them."""
+        return [Calibrator(self.postprocess.n_acc_floor), PredictionWriter(), PermutationCheck(deal)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Use the threshold and fusion that were calibrated for these weights, unless the user says otherwise."""

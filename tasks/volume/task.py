@@ -21,15 +21,18 @@ from medvl.freezing import rest
 from medvl.idle import with_idle
 from medvl.losses import AlignmentLoss, SigmoidLoss
 from medvl.optim import parameter_groups, scheduled
+from medvl.permutation import PermutationCheck
 from medvl.schedule import Schedule
 from tasks.volume.evaluation import Evaluation
 from tasks.volume.large_batch import ChunkedStep, LargeBatch
 from tasks.volume.localisation import Answer, Depths, LocalisationLoss, Localiser, read
 from tasks.volume.model import DepthHeads, VolumeModel
+from tasks.volume.permuted import deal
 from tasks.volume.predictions import DepthWriter, SnippetResult
 from tasks.volume.prompts import NEGATIVE, POSITIVE, PromptDiseaseLoss, Prompts, margins
 from tasks.volume.protocols import HEADLINE, Protocols
 from tasks.volume.scans import ScanResult, ScanWriter, StepResults
+from tasks.volume.summary import SummaryWriter
 
 
 class VolumeOutput(NamedTuple):
@@ -207,10 +210,10 @@ class VolumeTask(LightningModule):
         self.log_dict({f"test/{name}": value for name, value in found.items()}, sync_dist=True)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Write predictions of test and predict into the run folder."""
+        """Write predictions of test and predict, and whether questions dealt out anew change them."""
         if self.large_batch is not None:  # the first hook, before Lightning refuses in words of its own
             self.large_batch.check(self.trainer)
-        return [DepthWriter(), ScanWriter()]
+        return [DepthWriter(), ScanWriter(), SummaryWriter(), PermutationCheck(deal)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser, of the model and of what the loss learns, and a schedule in fractions of the run."""
