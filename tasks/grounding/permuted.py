@@ -25,13 +25,14 @@ class Grounder(Protocol):
 def deal(task: Grounder, batch: GroundingBatch, results: Sequence[SentenceResult], part: Part) -> list[Dealt]:
     """Ask a batch again, dealt out anew; not where it has but one image, or a sentence meets its own words again.
 
-    An answer is the same when its boxes match those of before one to one at IoU >= 0.5.
+    An image keeps its frame and lends its pixels only, for a model may read the frame. An answer is the same when its
+    boxes match those of before one to one at IoU >= 0.5.
     """
-    shift, changed = len(batch.images) // 2, np.ones(len(batch), dtype=np.bool_)
+    changed = np.ones(len(batch), dtype=np.bool_)
     if len(batch.images) < 2:
         return []
     if part == "image":
-        dealt = replace(batch, images=batch.images.roll(shift, 0), valid=batch.valid.roll(shift, 0))
+        dealt = replace(batch, images=batch.images.roll(len(batch.images) // 2, 0))
     else:
         middle = len(batch) // 2
         dealt = replace(batch, phrases=[*batch.phrases[middle:], *batch.phrases[:middle]])

@@ -26,14 +26,13 @@ class Locator(Protocol):
 def deal(task: Locator, batch: VolumeBatch, results: StepResults, part: Part) -> list[Dealt]:
     """Ask a batch again, dealt out anew; not where it has but one volume, or a snippet meets its own words again.
 
-    A volume keeps its place in mm and lends its voxels only. An answer counts as right within 24 mm, and as the same
-    within 6 mm.
+    A volume keeps its frame and its place in mm, and lends its voxels only. An answer counts as right within 24 mm,
+    and as the same within 6 mm.
     """
     if len(batch) < 2 or not batch.snippets:
         return []
     if part == "image":
-        shift = len(batch) // 2
-        dealt = replace(batch, volumes=batch.volumes.roll(shift, 0), valid=batch.valid.roll(shift, 0))
+        dealt = replace(batch, volumes=batch.volumes.roll(len(batch) // 2, 0))
     else:
         middle = len(batch.snippets) // 2
         dealt = replace(batch, snippets=[*batch.snippets[middle:], *batch.snippets[:middle]])
