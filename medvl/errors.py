@@ -27,7 +27,7 @@ class MedvlError(Exception):
         lines += [f"  where: {self.where}"] if self.where else []
         lines += [f"  hint:  {self.hint}"] if self.hint else []
         lines += [f"  next:  {self.command}"] if self.command else []
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
 
 class DataError(MedvlError):
@@ -47,3 +47,10 @@ def nearest(name: str, options: Iterable[str]) -> str:
     known = sorted(options)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(known)}"
+
+
+def visible(text: str) -> str:
+    """Return one line with whatever a terminal would obey (escape codes, line ends, changes of direction) spelt out."""
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape", "surrogatepass").decode() for mark in text
+    )

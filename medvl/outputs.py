@@ -16,6 +16,7 @@ from typing import Any
 
 from medvl.errors import DataError
 from medvl.io.atomic import write_text
+from medvl.text.untrusted import parse_json
 
 PixelBox = tuple[float, float, float, float]
 COCO_RESULTS, COCO_IMAGES = "coco_results.json", "coco_images.json"
@@ -103,7 +104,7 @@ class PhrasePrediction:
             DataError: The line is no JSON object, lacks a key, or holds boxes and scores that do not fit together.
         """
         try:
-            values = json.loads(line)
+            values = parse_json(line)
             known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
             for name, value in known.items():
                 if value is not None and ("boxes" in name or name == "gold_xyxy_px"):
@@ -155,7 +156,7 @@ def iter_predictions(path: Path) -> Iterator[PhrasePrediction]:
 def facts_of(path: Path) -> dict[str, str]:
     """Return what is known of the data that a predictions file tells of; nothing where nobody noted it."""
     note = path.with_suffix(".data.json")
-    known: dict[str, Any] = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    known: dict[str, Any] = parse_json(note.read_text(encoding="utf-8")) if note.is_file() else {}
     return {str(name): str(value) for name, value in known.items()}
 
 

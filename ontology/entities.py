@@ -6,11 +6,13 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TextIO
 
 from medvl.errors import DataError
 from medvl.text.sections import readable
+from medvl.text.untrusted import parse_json
 
 PASSED_ON = ("patient_id", "split")
 
@@ -145,8 +147,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _object(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        row = parse_json(line)
+    except JSONDecodeError as error:
         raise DataError(f"not JSON: {error.msg} at column {error.colno}", where=where) from error
     if not isinstance(row, dict):
         raise DataError(f"expected an object, found {type(row).__name__}", where=where)

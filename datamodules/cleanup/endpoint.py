@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from datamodules.cleanup.prompt import SCHEMA
 from medvl.errors import ConfigError
+from medvl.text.untrusted import parse_json
 
 _LONGEST = 8 << 20  # bytes of an answer
 
@@ -176,7 +177,7 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
 def _content(content: bytes) -> str:
     """Return the text of a chat completion; empty, and so garbage, for anything else."""
     try:
-        text = json.loads(content)["choices"][0]["message"]["content"]
+        text = parse_json(content)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return ""
     return text if isinstance(text, str) else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Protocol
 from datamodules.snippets.references import Reference
 from medvl.errors import DataError
 from medvl.io.sidecar import Sidecar
+from medvl.text.untrusted import parse_json
 
 
 class Depths(Protocol):
@@ -111,7 +111,7 @@ def read_depths(path: Path, name: str | int) -> StudyDepths | None:
 
 def _sidecars(path: Path) -> list[Sidecar]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         return [Sidecar.from_dict(one) for one in (found if isinstance(found, list) else [found])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError("not a sidecar", where=str(path), hint="expected slices, series, uid, frame") from error

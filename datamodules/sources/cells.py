@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
+from json import JSONDecodeError
 
 from datamodules.records import Box
+from medvl.text.untrusted import parse_json
 
 _NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
 
@@ -42,8 +43,8 @@ def box_list(value: object) -> tuple[Box, ...] | None:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value.replace("(", "[").replace(")", "]")) if cell(value) else None
-        except json.JSONDecodeError:
+            value = parse_json(value.replace("(", "[").replace(")", "]")) if cell(value) else None
+        except JSONDecodeError:
             return None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from json import JSONDecodeError
 from pathlib import Path
 
 from datamodules.records import PhraseRecord, Problem
@@ -11,6 +12,7 @@ from datamodules.sources.cells import box_list, cell
 from datamodules.sources.graph_files import GraphImage
 from datamodules.sources.rows import Row, read_table
 from medvl.io.atomic import replacing
+from medvl.text.untrusted import parse_json
 
 COLUMNS = (
     "image", "phrase", "boxes", "patient_id", "study_id", "split", "sex", "age", "view",
@@ -94,7 +96,7 @@ def _record(row: Row, image: GraphImage) -> PhraseRecord | Problem:
 
 def _labels(value: object) -> tuple[str, ...] | None:
     try:
-        found = json.loads(cell(value) or "[]")
-    except json.JSONDecodeError:
+        found = parse_json(cell(value) or "[]")
+    except JSONDecodeError:
         return None
     return tuple(map(str, found)) if isinstance(found, list) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 
 from datamodules.sources.cells import cell, number
 from datamodules.sources.rows import stream_columns
+from medvl.text.untrusted import parse_json
 
 COHORT = "ct-rate"
 CLASSES = (
@@ -116,7 +116,7 @@ def _geometry(values: list[str]) -> tuple[tuple[float, float] | None, tuple[tupl
 def _numbers(text: str, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
     """Return the numbers of a cell such as `[0.7, 0.7]`."""
     try:
-        values = np.array(json.loads(cell(text).replace("(", "[").replace(")", "]").replace("'", "")), np.float64)
+        values = np.array(parse_json(cell(text).replace("(", "[").replace(")", "]").replace("'", "")), np.float64)
     except (ValueError, TypeError):
         return None
     return values if values.shape == (count,) and np.isfinite(values).all() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from pathlib import Path, PurePosixPath
@@ -10,21 +11,30 @@ from pathlib import Path, PurePosixPath
 from medvl.errors import DataError
 
 
+class OutsideError(DataError):
+    """A path of a table leads out of the dataset's folder, or nowhere."""
+
+
 def resolve_inside(root: Path, path: str, follow_links: bool = False) -> Path:
     """Return the file that `path` names below `root`.
 
     Raises:
-        DataError: `path` is empty, absolute, climbs with `..`, or leaves `root` through a symbolic link (unless
-            `follow_links`).
+        OutsideError: `path` is empty, absolute, a URL, climbs with `..`, or leaves `root` through a symbolic link
+            (unless `follow_links`).
     """
     parts = PurePosixPath(path.replace("\\", "/"))
     if not parts.parts or "\0" in path:
-        raise DataError("no usable path is given", where=str(root), hint="expected a path relative to this folder")
-    if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", path):
-        raise DataError("a path leaves the dataset's folder", where=path, hint="expected one relative to it, no '..'")
+        raise OutsideError("no usable path is given", where=str(root), hint="expected a path relative to this folder")
+    if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:|[A-Za-z][\w+.-]*://", path):
+        hint = "expected one relative to it, no '..' and no URL"
+        raise OutsideError("a path leaves the dataset's folder", where=path, hint=hint)
     full = root / parts
-    if not follow_links and not full.resolve().is_relative_to(root.resolve()):
-        raise DataError(
+    try:
+        inside = follow_links or full.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # RuntimeError up to Python 3.12
+        raise OutsideError("a symbolic link leads in a circle", where=path) from None
+    if not inside:
+        raise OutsideError(
             "a symbolic link leaves the dataset's folder", where=path, hint="set follow_links: true to allow it"
         )
     return full
@@ -52,7 +62,10 @@ class ImageFolder:
 
     def _look(self, path: str) -> tuple[str, str] | None:
         try:
-            found = resolve_inside(self.root, path, self.follow_links).stat()
+            file = resolve_inside(self.root, path, self.follow_links)
+            found = file.stat()
+            if self.series and stat.S_ISDIR(found.st_mode) and not self.follow_links:
+                self._guard_slices(file, path)
         except DataError as error:
             return "path-outside", f"{error.what}: {path}" + (f" ({error.hint})" if error.hint else "")
         except (OSError, ValueError):
@@ -63,6 +76,13 @@ class ImageFolder:
             return "image-empty", f"the file is empty: {path}"
         self._stamps[path] = found.st_size, found.st_mtime_ns
         return None
+
+    def _guard_slices(self, folder: Path, path: str) -> None:
+        """Refuse a series with a slice that a link takes from elsewhere."""
+        with os.scandir(folder) as entries:
+            linked = sorted(entry.name for entry in entries if entry.is_symlink())
+        for name in linked:
+            resolve_inside(self.root, f"{path}/{name}")
 
     def stamp(self) -> bytes:
         """Return path, size and time of every image that was found, in a fixed order."""

@@ -13,10 +13,12 @@ from typing import Any
 
 from datamodules.records import Box, PhraseRecord, Problem
 from datamodules.sources.cells import cell
-from datamodules.sources.files import ImageFolder
+from datamodules.sources.files import ImageFolder, OutsideError, resolve_inside
 from datamodules.sources.scene_graph import Graph, Sentence, regions_of, sentences_of
 from medvl.errors import DataError
+from medvl.io.bounded import read_member
 from medvl.io.image import image_size
+from medvl.text.untrusted import parse_json
 
 SUFFIX = "_SceneGraph.json"
 _SAID = {True: "yes", False: "no", None: ""}
@@ -51,12 +53,16 @@ class GraphFiles:
         members = self._zip.infolist() if self._zip else ()
         self._members = {member.filename.rpartition("/")[2]: member for member in members}
 
-    def read(self, name: str) -> bytes | None:
-        """Return a file as it stands; None where there is none."""
+    def read(self, name: str, follow_links: bool = False) -> bytes | None:
+        """Return a file as it stands; None where there is none.
+
+        Raises:
+            OutsideError: The name is a path to somewhere else.
+        """
         if self._zip:
-            return self._zip.read(self._members[name]) if name in self._members else None
+            return read_member(self._zip, self._members[name]) if name in self._members else None
         try:
-            return (self.place / name).read_bytes()
+            return resolve_inside(self.place, name, follow_links).read_bytes()
         except FileNotFoundError:
             return None
 
@@ -65,7 +71,7 @@ class GraphFiles:
         if self._zip:
             return json.dumps(sorted((name, m.file_size, m.CRC) for name, m in self._members.items())).encode()
         with os.scandir(self.place) as entries:
-            found = [(entry.name, entry.stat()) for entry in entries]
+            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
         return json.dumps(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)).encode()
 
 
@@ -87,7 +93,7 @@ def records_of_files(
     files, folder = _opened(Path(place)), ImageFolder(Path(root), follow_links)
     found: list[PhraseRecord | Problem] = []
     for image in images:
-        graph = _graph(files, image)
+        graph = _graph(files, image, follow_links)
         if isinstance(graph, Problem):
             found.append(graph)
         elif image.view or not cell(graph.get("viewpoint")) or graph["viewpoint"] in views:
@@ -98,11 +104,13 @@ def records_of_files(
     return found
 
 
-def _graph(files: GraphFiles, image: GraphImage) -> Graph | Problem:
+def _graph(files: GraphFiles, image: GraphImage, follow_links: bool) -> Graph | Problem:
     name = f"{image.dicom}{SUFFIX}"
     try:
-        content = files.read(name)
-        graph = None if content is None else json.loads(content)
+        content = files.read(name, follow_links)
+        graph = None if content is None else parse_json(content)
+    except OutsideError as error:
+        return Problem("path-outside", image.where, f"its dicom_id makes no file name: {error.what}")
     except (ValueError, OSError, zipfile.BadZipFile) as error:  # of JSON or of UTF-8: the message may quote the text
         return Problem("graph-unreadable", name, f"the graph is not valid JSON ({type(error).__name__})")
     if graph is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from json import JSONDecodeError
 from pathlib import Path, PurePosixPath
 
 from datamodules.records import Problem, ReportRecord
@@ -15,6 +16,7 @@ from datamodules.sources.splits import SplitRule
 from datamodules.sources.temporal import Temporal
 from medvl.errors import ConfigError, DataError, nearest
 from medvl.text.sections import ReportText, one_line, sectioned
+from medvl.text.untrusted import parse_json
 
 _ATTRIBUTES = ("sex", "age")
 _COLUMNS = (
@@ -159,8 +161,9 @@ def labels_of(text: str) -> dict[str, int] | None:
     if not text.startswith(("[", "{")):
         return {name.strip(): 1 for name in re.split(r"[|;]", text) if name.strip()}
     try:
-        read = json.loads(text)
-    except json.JSONDecodeError:
+        read = parse_json(text)
+    except JSONDecodeError:
         return None
     found = read if isinstance(read, dict) else dict.fromkeys(map(str, read), 1)
-    return {str(name): int(value) for name, value in found.items()} if set(found.values()) <= {-1, 0, 1} else None
+    known = all(isinstance(value, int | float) and value in (-1, 0, 1) for value in found.values())
+    return {str(name): int(value) for name, value in found.items()} if known else None

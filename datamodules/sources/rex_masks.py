@@ -15,6 +15,8 @@ from medvl.errors import DataError
 from medvl.io.atomic import write_text
 
 Stretches = list[list[tuple[float, float]]]
+_MOST_FINDINGS = 1000  # of a scan
+_EXTENSIONS = 4 << 20  # bytes between header and voxels, beyond which the offset is wrong
 _AXIAL = 0.9  # cosine between the slices' normal and the patient's z from which a volume is axial
 
 
@@ -52,6 +54,8 @@ def measure(mask: Path, volume: Path) -> Stretches:
     """
     import nibabel
 
+    from medvl.io.volume import guard_voxels
+
     load: Any = nibabel.load
     try:
         header, under = load(mask), load(volume)
@@ -61,8 +65,12 @@ def measure(mask: Path, volume: Path) -> Stretches:
         step = affine[:3, 2]
         if abs(step[2]) < _AXIAL * np.linalg.norm(step):
             raise DataError("the volume is not axial", where=str(volume))
-        shown = _shown(mask, int(header.dataobj.offset), header.get_data_dtype(), shape)
-    except (OSError, EOFError, zlib.error, ValueError, nibabel.filebasedimages.ImageFileError):
+        guard_voxels(shape[1:], str(mask))
+        offset, kind = int(header.dataobj.offset), header.get_data_dtype()
+        if not (0 < shape[0] <= _MOST_FINDINGS and offset <= _EXTENSIONS and kind.kind in "iuf"):
+            raise DataError("the mask's header is damaged", where=str(mask))
+        shown = _shown(mask, offset, kind, shape)
+    except (OSError, EOFError, zlib.error, ValueError, OverflowError, nibabel.filebasedimages.ImageFileError):
         raise DataError("the mask, or its volume, cannot be read", where=str(mask)) from None
     middle = [(shape[1] - 1) / 2, (shape[2] - 1) / 2]
     first = float((affine @ [*middle, 0, 1])[2])

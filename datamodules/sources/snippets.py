@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from datamodules.records import Interval, Problem, Snippet
 from datamodules.sources.cells import cell, number
 from datamodules.sources.rows import read_table
+from medvl.text.untrusted import parse_json
 
 FILE = "snippets.jsonl"
 
@@ -51,8 +52,8 @@ def snippets_of(value: Any, where: str) -> Iterator[Snippet | Problem]:
     """Yield the snippets of a cell: a list of objects with `text` and `intervals`, or its JSON; or what is wrong."""
     if isinstance(value, str):
         try:
-            value = json.loads(value) if cell(value) else None
-        except json.JSONDecodeError as error:
+            value = parse_json(value) if cell(value) else None
+        except JSONDecodeError as error:
             yield Problem("snippets-unreadable", where, f"the snippets are no JSON: {error.msg}")
             return
     if value is None or (isinstance(value, float) and value != value):
@@ -83,8 +84,8 @@ def intervals_of(value: Any) -> tuple[Interval, ...] | None:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value) if cell(value) else None
-        except json.JSONDecodeError:
+            value = parse_json(value) if cell(value) else None
+        except JSONDecodeError:
             return None
     if value is None or (isinstance(value, float) and value != value):
         return ()

@@ -249,10 +249,12 @@ def _data_settings(configs: list[Path]) -> dict[str, Any]:
     """Return the arguments that configs give the datamodule; of each, the last one given."""
     import yaml
 
+    from medvl.text.untrusted import parse_yaml
+
     found: dict[str, Any] = {}
     for path in configs:
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = parse_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError("cannot read the config", where=str(path)) from error
         block = content.get("data") if isinstance(content, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import yaml
 from medvl.cli.recording import CONFIG_KEY, load_primitives
 from medvl.cli.runs import LATEST, newest_trained, run_of
 from medvl.cli.words import options_of
+from medvl.errors import CheckpointError
+from medvl.text.untrusted import parse_yaml
 
 
 def config_of_run(words: list[str]) -> list[str]:
@@ -20,12 +23,41 @@ def config_of_run(words: list[str]) -> list[str]:
     overlays = [read(Path(name)) for name in options_of(words, "--config", "-c")]
     if any("model" in overlay for overlay in overlays) or not (found or files):
         return []
-    text = found[-1].read_text(encoding="utf-8") if found else str(load_primitives(files[-1]).get(CONFIG_KEY, "{}"))
-    kept = yaml.safe_load(text)
+    kept = read(found[-1]) if found else trusted_part(config_in(load_primitives(files[-1]), files[-1]))
     flags = [flag for flag in words if flag.startswith("--")]
     changed = [forget(kept, flag[2:].partition("=")[0].split("."), options_of(words, flag)) for flag in flags]
     changed += [forget_overlaid(kept, overlay) for overlay in overlays]
     return ["--config", yaml.safe_dump(kept, sort_keys=False) if any(changed) or not found else str(found[-1])]
+
+
+def config_in(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the config that a checkpoint holds; empty if it holds none.
+
+    Raises:
+        CheckpointError: What it holds is no config.
+    """
+    try:
+        found = parse_yaml(str(checkpoint.get(CONFIG_KEY, "{}"))) or {}
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError("the config in this checkpoint is damaged", where=str(path))
+    return found
+
+
+def trusted_part(config: dict[str, Any]) -> dict[str, Any]:
+    """Return name, model, data and the trainer's plain settings.
+
+    Whoever made the checkpoint has no say in where a run writes or what it connects to: no folder, no name that is a
+    path, no logger, callback or plugin of it is taken.
+    """
+    trainer = config.get("trainer")
+    plain = dict(trainer) if isinstance(trainer, dict) else {}
+    plain.pop("default_root_dir", None)
+    plain = {key: value for key, value in plain.items() if value is None or isinstance(value, str | int | float)}
+    kept = {key: config[key] for key in ("seed_everything", "model", "data") if key in config}
+    named = {"name": config["name"]} if re.fullmatch(r"\w[\w.-]*", str(config.get("name") or "")) else {}
+    return named | kept | ({"trainer": plain} if plain else {})
 
 
 def runs_named(words: list[str]) -> list[Path]:
@@ -38,7 +70,7 @@ def runs_named(words: list[str]) -> list[Path]:
 def read(path: Path) -> dict[str, Any]:
     """Return a YAML file's mapping; empty when it is none, which the parser tells better."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from medvl.cli import runs
 from medvl.cli.imports import guard_imports, import_families
+from medvl.cli.kept import config_in
 from medvl.cli.mistakes import explain, mistake_behind
 from medvl.cli.nulls import read_none_as_null
-from medvl.cli.recording import CONFIG_KEY, load_primitives
+from medvl.cli.recording import load_primitives
 from medvl.encoders.hub import rebuilding
 from medvl.errors import CheckpointError
 
@@ -58,7 +58,7 @@ def restore(run: str | None, ckpt_path: str = "best", every: str = "runs", allow
     import_families()
     read_none_as_null()
     held = load_primitives(path)
-    config = yaml.safe_load(str(held.get(CONFIG_KEY, ""))) or {}
+    config = config_in(held, path)
     if "model" not in config:
         raise CheckpointError("this checkpoint holds no config", where=str(path), hint="expected one of medvl fit")
     model = _built(config["model"], held, path).eval()

@@ -17,11 +17,14 @@ import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medvl.errors import DataError
-from medvl.io.pixels import Curve, ImageArray, fitted, guard, linear, percentile_window, shrink, to_uint8
+from medvl.io.bounded import inflated_size
+from medvl.io.pixels import MAX_PIXELS, Curve, ImageArray, fitted, guard, linear, percentile_window, shrink, to_uint8
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+MAX_DEFLATED = 4 * MAX_PIXELS  # bytes
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -49,9 +52,26 @@ def dicom_size(file: BinaryIO, path: Path) -> tuple[int, int]:
 def parsed(file: BinaryIO, path: Path, header_only: bool) -> pydicom.Dataset:
     """Parse the file; pydicom's own text may quote the header, so it is not passed on."""
     try:
+        _guard_deflated(file, path)
         return pydicom.dcmread(file, stop_before_pixels=header_only)
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(f"this DICOM file is damaged ({type(error).__name__})", where=str(path)) from None
+
+
+def _guard_deflated(file: BinaryIO, path: Path) -> None:
+    """Refuse a deflated data set that holds more than any image: pydicom unpacks the whole of it at once."""
+    file.seek(0)
+    if file.read(132)[128:] == b"DICM":
+        file.seek(0)
+        pydicom.filereader.read_preamble(file, force=False)
+        meta = pydicom.filereader._read_file_meta_info(file)
+        deflated = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+        if deflated and inflated_size(file.read(), MAX_DEFLATED) > MAX_DEFLATED:
+            hint = f"at most {MAX_DEFLATED:,} bytes are unpacked"
+            raise DataError("this DICOM file is too large once unpacked", where=str(path), hint=hint)
+    file.seek(0)
 
 
 def frame_shape(dataset: pydicom.Dataset, path: Path) -> tuple[int, int]:

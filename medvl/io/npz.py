@@ -29,11 +29,9 @@ def read_npz(path: Path, array: str, affine: Affine, rescale: Sequence[Rescale] 
     affine = guard_affine(np.asarray(affine, np.float64), where)
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{array}.npy") as file:
-            version = np.lib.format.read_magic(file)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, _, kind = read_header(file)
+            if np.lib.format.read_magic(file) != (1, 0):  # later ones permit headers of gigabytes, for names of fields
+                raise VolumeError("unreadable", "expected a plain array (format 1.0)", where=where)
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
         guard_voxels(shape, where)
         if kind.kind not in "iuf":
             raise VolumeError("unreadable", f"expected whole or real numbers, not {kind}", where=where)
@@ -45,7 +43,7 @@ def read_npz(path: Path, array: str, affine: Affine, rescale: Sequence[Rescale] 
         raise VolumeError("unreadable", f"no array {array!r} in this archive", where=where) from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise VolumeError("truncated", "this archive is cut off or damaged", where=where) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VolumeError("unreadable", f"cannot be read ({type(error).__name__})", where=where) from error
     if kind.kind == "f" and (lost := int((~np.isfinite(values)).sum())):
         raise VolumeError("nan", f"{lost:,} of {values.size:,} voxels are not a number", where=where)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medvl.errors import DataError
 from medvl.io.hounsfield import Rescale, hounsfield
+from medvl.io.pixels import guard
 from medvl.io.sidecar import Sidecar, Slice
 from medvl.io.volume import Affine, Volume, VolumeError, canonical, depth_of, guard_affine, guard_voxels
 
@@ -58,9 +60,12 @@ def read_slab(first: Path, affine: Affine, rescale: Rescale) -> Volume:
 
 def _pixels(path: Path) -> NDArray[Any]:
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=("PNG",)) as picture:
+            guard(path, picture.size[::-1])
             pixels = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError):
+    except DataError as error:
+        raise VolumeError("too-large", error.what, where=str(path), hint=error.hint) from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise VolumeError("unreadable", "this slice cannot be read", where=str(path)) from None
     if pixels.ndim != 2 or pixels.dtype.kind not in "iu":
         raise VolumeError("unreadable", "expected grey values in 16 bits", where=str(path))
