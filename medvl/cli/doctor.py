@@ -1,4 +1,4 @@
-"""`medvl doctor`: what this machine, or a run folder, has to offer."""
+"""`medvl doctor`: what this machine has to offer; what is in a run folder, and how its model fails."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from medvl.cli.checkpoints import intact
 from medvl.cli.plain import Parser
-from medvl.cli.runs import CHECKPOINTS, intact
+from medvl.cli.runs import CHECKPOINTS
 from medvl.errors import ConfigError
 
 PACKAGES = ("torch", "torchvision", "lightning", "jsonargparse", "timm", "transformers", "pydicom", "pillow")
@@ -20,8 +21,14 @@ PACKAGES = ("torch", "torchvision", "lightning", "jsonargparse", "timm", "transf
 
 def run(words: list[str]) -> int:
     """Print the state of the machine, or of a run folder; 1 when something is wrong."""
-    parser = Parser(prog="medvl doctor", description="Tell what this machine, or a run folder, has to offer.")
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder to look into")
+    parser = Parser(
+        prog="medvl doctor",
+        description="Tell what this machine has to offer; or whether a run is whole, and how its model fails.",
+        epilog="Status 1 when something is found. What each finding means: docs/doctor.md.",
+    )
+    parser.add_argument(
+        "run", nargs="?", type=Path, metavar="RUN", help="a run folder to look into, best after medvl test"
+    )
     folder: Path | None = parser.parse_args(words).run
     faults = examine_machine() if folder is None else examine_run(folder)
     for fault in faults:
@@ -105,7 +112,25 @@ def examine_run(folder: Path) -> list[str]:
         faults.append("no checkpoint: the run ended before its first one")
     for part in ("predictions", "report.html"):
         tell(part, "yes" if (folder / part).exists() else "no")
-    return faults
+    return faults + examine_model(folder)
+
+
+def examine_model(folder: Path) -> list[str]:
+    """Print which signatures of failure were looked for; return those that were found."""
+    from medvl.evidence import Evidence
+    from medvl.signatures import diagnose
+
+    found = diagnose(Evidence.of(folder))
+    for one in found:
+        if one.severity == "healthy":
+            tell("not seen", f"{one.name}: {one.evidence}")
+    if not found:
+        tell("model", f"nothing to judge it by yet: medvl test --run {folder} --ckpt_path best")
+    return [
+        f"{one.name} ({one.severity}): {one.evidence}\n  next     {one.advice.replace('RUN', str(folder))}"
+        for one in found
+        if one.severity != "healthy"
+    ]
 
 
 def tell(label: str, text: str) -> None:

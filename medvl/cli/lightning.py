@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from medvl.cli import runs
+from medvl.cli import runs, slurm
 from medvl.cli.headline import print_headline
 from medvl.cli.imports import guard_imports, import_families
 from medvl.cli.kept import config_of_run
+from medvl.cli.last import Stopped
 from medvl.cli.mistakes import explain, mistake_behind
 from medvl.cli.nulls import read_none_as_null
 from medvl.cli.parts import trainer_parts
 from medvl.cli.quiet import quieten
-from medvl.cli.recording import RunRecorder, load_primitives, write_report
+from medvl.cli.recording import RunRecorder, load_primitives, no_room, write_report
 from medvl.cli.words import options_of, without_options
 from medvl.encoders.hub import rebuilding
 from medvl.errors import CheckpointError, ConfigError
@@ -38,6 +40,7 @@ class MedvlCLI(LightningCLI):
     folder: Path
     checkpoint: Path | None = None
     start: Path | None = None
+    done: int = 0
     made: Path | None = None
 
     def __init__(self, args: list[str]) -> None:
@@ -75,6 +78,7 @@ class MedvlCLI(LightningCLI):
         parser.add_argument(
             "--init_from", type=str | None, default=None, help="Run or checkpoint to start weights from."
         )
+        parser.add_argument("--save_every", type=PositiveInt | None, default=None, help="Steps between saves of last.")
         parser.add_argument("--untrained", type=bool, default=False, help="Permit a model without a checkpoint.")
 
     def _parse_ckpt_path(self) -> None:
@@ -93,6 +97,8 @@ class MedvlCLI(LightningCLI):
             config.return_predictions = False  # they are written, not kept: a test split may not fit in memory
         parent = Path(config.runs) / self.task / config.name
         run = runs.named_run(config.run, parent)
+        if self.subcommand == "fit" and not (run or config.ckpt_path) and (run := slurm.begun_before(parent)):
+            config.ckpt_path = "last"  # the same command, started again by SLURM
         named = config.ckpt_path or ("best" if run and self.subcommand != "fit" else None)
         if named:
             self.checkpoint = runs.find_checkpoint(named, run, parent)
@@ -116,6 +122,7 @@ class MedvlCLI(LightningCLI):
         """Build everything; encoders take their files from the checkpoint, so that it needs no folder beside it."""
         origin = self.checkpoint or self.start
         with rebuilding(held := load_primitives(origin) if origin else {}):
+            self.done = int(held.get("global_step", 0)) if self.checkpoint and self.subcommand == "fit" else 0
             super().instantiate_classes()
         if self.start:
             start_from(self.model, held.get("state_dict", {}), str(self.start))
@@ -126,12 +133,14 @@ class MedvlCLI(LightningCLI):
         self._dump_config()
         keep = {key: value for key, value in self.config_dump.items() if key not in NOT_SAVED}
         newest = self.made is not None and self.subcommand == "fit"
-        recorder = RunRecorder(self.folder, yaml.safe_dump(keep, sort_keys=False), str(self.subcommand), newest)
+        kept = yaml.safe_dump(keep, sort_keys=False)
+        recorder = RunRecorder(self.folder, kept, str(self.subcommand), newest, self.done)
         monitor = getattr(self.model, "monitor", ("val/loss", "min"))
+        every = self.config[self.subcommand].save_every
         return super().instantiate_trainer(
             default_root_dir=str(self.folder),
             use_distributed_sampler=False,  # the samplers shard themselves, unpadded
-            **trainer_parts(config, self.folder, str(self.subcommand), recorder, monitor),
+            **trainer_parts(config, self.folder, str(self.subcommand), recorder, monitor, every),
             **kwargs,
         )
 
@@ -139,6 +148,11 @@ class MedvlCLI(LightningCLI):
         """Run, and tell an interruption and a checkpoint of another model as what they are."""
         try:
             super()._run_subcommand(subcommand)
+        except Stopped:
+            print(f"{self.folder}  next: medvl fit --run {self.folder} --ckpt_path last", file=sys.stderr)
+            raise
+        except OSError as error:
+            raise (no_room(error, self.folder) or error) from error
         except SystemExit:  # Lightning's answer to Ctrl-C, after it has turned the signal off
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if (self.folder / runs.CHECKPOINTS / "last.ckpt").is_file():

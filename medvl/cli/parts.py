@@ -6,17 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 
+from medvl.cli.last import LastCheckpoint
+from medvl.cli.metrics_file import MetricsFile
 from medvl.cli.progress import plain_lines
-from medvl.cli.recording import MetricsFile, WholeCheckpointIO, default_checkpoint
+from medvl.cli.recording import RunRecorder, WholeCheckpointIO, default_checkpoint
+from medvl.cli.resuming import Resumption
 
 
 def trainer_parts(
-    config: Namespace, folder: Path, subcommand: str, recorder: Callback, monitor: tuple[str, str]
+    config: Namespace,
+    folder: Path,
+    subcommand: str,
+    recorder: RunRecorder,
+    monitor: tuple[str, str],
+    save_every: int | None,
 ) -> dict[str, list[Any]]:
     """Return `callbacks`, `plugins` and `logger`: the user's own and ours, ours only where the user names none.
 
@@ -26,18 +33,20 @@ def trainer_parts(
         subcommand: `fit`, `validate`, `test` or `predict`.
         recorder: Comes first, since it makes the folder.
         monitor: Metric and mode by which the best checkpoint is chosen.
+        save_every: Optimiser steps between saves of `last`, besides those after validation.
     """
-    callbacks = [recorder, *as_list(config.callbacks)]
+    callbacks = [recorder, Resumption(), *as_list(config.callbacks)]
     checkpointing = config.enable_checkpointing is not False and not config.fast_dev_run
     if checkpointing and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         callbacks.append(default_checkpoint(folder, monitor))
+    callbacks += [LastCheckpoint(save_every)] if checkpointing else []
     callbacks += plain_lines(config.enable_progress_bar, callbacks)
     plugins = as_list(config.plugins)
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpointIO())
     loggers = [MetricsFile(folder, subcommand), *as_list(None if config.logger is True else config.logger)]
     if config.logger in (None, True):
-        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version="", purge_step=recorder.done or None))
     return {"callbacks": callbacks, "plugins": plugins, "logger": loggers}
 
 

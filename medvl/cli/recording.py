@@ -1,14 +1,12 @@
-"""What a run leaves behind: `metrics.jsonl`, whole checkpoints, and the config inside and beside them."""
+"""What a run leaves behind: whole checkpoints, and the config inside and beside them."""
 
 from __future__ import annotations
 
+import errno
 import json
-import math
 import os
 import sys
 import zipfile
-from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,77 +14,51 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_only
 
-from medvl.cli.runs import CHECKPOINTS, checksum, intact, point_latest, sidecar, write_newest
+from medvl.cli import slurm
+from medvl.cli.checkpoints import LAST, checksum, intact, keep_predecessor, sidecar, write_sidecar
+from medvl.cli.metrics_file import rewind
+from medvl.cli.runs import CHECKPOINTS, point_latest, write_newest
 from medvl.errors import CheckpointError
-from medvl.io.atomic import replacing, write_text
+from medvl.io.atomic import replacing, sync_folder
 
 CONFIG_KEY = "medvl_config"
-
-
-class MetricsFile(Logger):
-    """Appends one JSON object per log call to `metrics.jsonl`: `step`, `epoch`, `stage` and the metrics of the moment.
-
-    Args:
-        folder: The run folder. A value that is not finite is written as null, since JSON has no NaN.
-        stage: `fit`, `validate` or `test`: a later validation may be of other data.
-    """
-
-    def __init__(self, folder: Path, stage: str) -> None:
-        super().__init__()
-        self.folder, self.stage = folder, stage
-
-    @property
-    def name(self) -> str:
-        """Not a part of the path: everything lies in the run folder itself."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """Not a part of the path either."""
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        """The run folder: Lightning takes its `log_dir` from the first logger."""
-        return str(self.folder)
-
-    @property
-    def log_dir(self) -> str:
-        """The run folder."""
-        return str(self.folder)
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a line."""
-        values = {key: float(value) for key, value in metrics.items() if key != "epoch"}
-        line: dict[str, float | str | None] = {"step": step, "epoch": int(metrics.get("epoch", 0)), "stage": self.stage}
-        line |= {key: value if math.isfinite(value) else None for key, value in values.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the whole config is in `fit.yaml`."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, and reads primitives and tensors only."""
+    """Writes a checkpoint whole or not at all, and reads primitives and tensors only.
+
+    What `last.ckpt` was becomes `previous.ckpt`, unless it is damaged.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote: set[Path] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
     ) -> None:
-        """Write whole or not at all, with a checksum beside it."""
+        """Write whole or not at all, with a checksum beside it.
+
+        Raises:
+            CheckpointError: The disk is full; what was saved before stays.
+        """
         target = Path(path)
-        with replacing(target) as draft:
-            torch.save(checkpoint, draft)
-            digest = checksum(draft)
-            sidecar(target).unlink(missing_ok=True)  # between here and its rewrite the file stands without a checksum
-        write_text(sidecar(target), [f"{digest}  {target.name}\n"])
+        try:
+            with replacing(target) as draft:
+                with draft.open("wb") as file:
+                    torch.save(checkpoint, file)
+                digest = checksum(draft)
+                if target.name == LAST and target.is_file() and (target in self.wrote or intact(target)):
+                    keep_predecessor(target)
+                sidecar(target).unlink(missing_ok=True)  # from here to its rewrite the file stands without a checksum
+            write_sidecar(target, digest)
+        except (OSError, RuntimeError) as error:
+            raise (no_room(error, target) or error) from error
+        sync_folder(target.parent)
+        self.wrote.add(target)
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any | None = None, weights_only: bool | None = None
@@ -104,6 +76,18 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Remove a checkpoint and its checksum."""
         super().remove_checkpoint(path)
         sidecar(Path(path)).unlink(missing_ok=True)
+
+
+def no_room(error: BaseException, where: Path) -> CheckpointError | None:
+    """Return what to tell if an error, or one behind it, is that there is no room left; else None."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in FULL:
+            what = f"no room to write ({os.strerror(chain.errno)}): training has stopped"
+            hint = "what was saved before is whole; make room, then go on"
+            return CheckpointError(what, where=str(where), hint=hint, command="medvl fit --run RUN --ckpt_path last")
+        chain = chain.__cause__ or chain.__context__
+    return None
 
 
 def load_primitives(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -127,10 +111,11 @@ class RunRecorder(Callback):
         config: The resolved config as YAML.
         stage: Stem of the file that holds it: `fit`, `test`, ...
         newest: Whether `latest` names this run from when it begins.
+        done: Optimiser steps that a run which goes on has done.
     """
 
-    def __init__(self, folder: Path, config: str, stage: str, newest: bool) -> None:
-        self.folder, self.config, self.stage, self.newest = folder, config, stage, newest
+    def __init__(self, folder: Path, config: str, stage: str, newest: bool, done: int = 0) -> None:
+        self.folder, self.config, self.stage, self.newest, self.done = folder, config, stage, newest, done
         self.begun = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -146,6 +131,8 @@ class RunRecorder(Callback):
             facts = getattr(getattr(trainer, "datamodule", None), "facts", {})
             if self.stage == "fit":  # what test and predict are asked about need not be what was learnt from
                 write_newest(self.folder / "data.json", json.dumps(facts, indent=2) + "\n")
+                slurm.mark(self.folder)
+                rewind(self.folder, self.done)
             if self.newest:
                 point_latest(self.folder)
         self.begun = True
@@ -167,27 +154,22 @@ class RunRecorder(Callback):
         """Begin."""
         self.begin(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last steps too: others save after validation, which need not be where the run ends."""
-        if trainer.checkpoint_callbacks and trainer.global_step:
-            trainer.save_checkpoint(self.folder / CHECKPOINTS / "last.ckpt")
-
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the config into the checkpoint as a string, so that it alone suffices for inference."""
         checkpoint[CONFIG_KEY] = self.config
 
 
 def default_checkpoint(folder: Path, monitor: tuple[str, str]) -> ModelCheckpoint:
-    """Return the callback that keeps `best.ckpt` (by `monitor`: metric, `min` or `max`) and `last.ckpt`."""
+    """Return the callback that keeps `best.ckpt` (by `monitor`: metric, `min` or `max`)."""
     metric, mode = monitor
     return ModelCheckpoint(
         dirpath=folder / CHECKPOINTS,
         filename="best",
         monitor=metric,
         mode=mode,
-        save_last=True,
         auto_insert_metric_name=False,
         enable_version_counter=False,
+        save_on_train_epoch_end=False,  # with the validation, before `last.ckpt` is written
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from medvl.cli.checkpoints import intact, sidecar, stand_in
 from medvl.errors import CheckpointError, ConfigError
 
 CHECKPOINTS, LATEST = "checkpoints", "latest"
@@ -159,10 +159,11 @@ def find_start(named: str) -> Path:
     """
     if Path(named).is_dir():
         return find_checkpoint("best", Path(named), Path())
-    if not (Path(named).is_file() and intact(Path(named))):
-        what = "the checkpoint is damaged (its checksum differs)" if Path(named).is_file() else "no such checkpoint"
+    path = Path(named)
+    if not path.is_file() or (sidecar(path).is_file() and not intact(path)):
+        what = "the checkpoint is damaged (its checksum differs)" if path.is_file() else "no such checkpoint"
         raise CheckpointError(what, where=named, hint="--init_from expects a run folder or a checkpoint")
-    return Path(named)
+    return path
 
 
 def run_of(checkpoint: Path) -> Path | None:
@@ -187,6 +188,12 @@ def named_checkpoint(run: Path, name: str) -> tuple[Path, str | None]:
         CheckpointError: The run has no such checkpoint, or no whole one.
     """
     wanted = run / CHECKPOINTS / f"{name}.ckpt"
+    if wanted.is_file() and intact(wanted):
+        return wanted, None
+    other = stand_in(wanted)
+    if other and (wanted.is_file() or name == "last"):
+        fault = "is damaged (its checksum differs)" if wanted.is_file() else "is missing"
+        return other, f"{wanted} {fault}: {other.name} stands in for it"
     if not wanted.is_file():
         have = sorted(path.stem for path in (run / CHECKPOINTS).glob("*.ckpt"))
         other = newest_trained(run.resolve().parent)
@@ -198,26 +205,4 @@ def named_checkpoint(run: Path, name: str) -> tuple[Path, str | None]:
             where=str(wanted),
             hint=f"it has {', '.join(have)}: --ckpt_path {have[0]}" if have else ended,
         )
-    if intact(wanted):
-        return wanted, None
-    other = wanted.with_name("best.ckpt" if name == "last" else "last.ckpt")
-    if other.is_file() and intact(other):
-        return other, f"{wanted} is damaged (its checksum differs): {other.name} stands in for it"
     raise CheckpointError("the checkpoint is damaged (its checksum differs)", where=str(wanted))
-
-
-def sidecar(checkpoint: Path) -> Path:
-    """Return the path of a checkpoint's checksum."""
-    return checkpoint.with_name(f"{checkpoint.name}.sha256")
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def intact(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint matches its checksum; one without a checksum passes."""
-    note = sidecar(checkpoint)
-    return not note.is_file() or note.read_text().split()[0] == checksum(checkpoint)

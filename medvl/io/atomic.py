@@ -32,6 +32,16 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk, so that a rename in it outlasts a power cut; where folders can be opened."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def write_text(path: Path, parts: Iterable[str]) -> Path:
     """Write the parts one after another as UTF-8, whole or not at all; return `path`."""
     with replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
