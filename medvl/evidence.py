@@ -116,8 +116,10 @@ class Evidence:
         Raises:
             DataError: A file is damaged; names it.
         """
-        folder = run / "predictions"
+        folder, metrics = run / "predictions", _last_test(run / "metrics.jsonl")
         pairs = next((path for name in _PAIRS if (path := folder / name).is_file()), None)
+        if pairs and pairs.name == "volumes.parquet" and "contrastive" not in metrics:
+            pairs = None  # volumes are embedded even where no loss has aligned them
         try:
             known = _read_pairs(pairs) if pairs else {}
             permuted = read_shares(folder / PERMUTED)
@@ -125,7 +127,7 @@ class Evidence:
             raise DataError(
                 "not readable as test left it", where=str(folder), command=f"medvl test --run {run}"
             ) from error
-        return cls(metrics=_last_test(run / "metrics.jsonl"), permuted=permuted, **known)  # type: ignore[arg-type]
+        return cls(metrics=metrics, permuted=permuted, **known)  # type: ignore[arg-type]
 
 
 def _last_test(path: Path) -> dict[str, float]:

@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table. Figures of a column whose name ends in `mm` have one decimal, others three.
+    """A table. Figures of a column whose name ends in `, mm` have one decimal, others three.
 
     Attributes:
         title: Heading.

@@ -47,7 +47,10 @@ _TERMS = {
     "phrases came out alike, not that the value is certain",
 }
 _TOLD = {"test.jsonl": "Data tested on", "predictions.jsonl": "Data predicted on"}
-_FIRST = ("p_at_f1/boxed", "p_at_f1", "n_acc/negated", "n_acc/absent", "n_acc", "miou")
+_FIRST = (
+    *("p_at_f1/boxed", "p_at_f1", "n_acc/negated", "n_acc/absent", "n_acc", "miou"),
+    *("always/within_24", "auc", "mean_recall", "i2t/r@5", "t2i/r@5", "i2t/p@10", "t2i/p@10"),
+)
 
 
 def write_report(run_dir: Path) -> Path:

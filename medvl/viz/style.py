@@ -76,7 +76,7 @@ figure { margin: 0; }
   display: flex; align-items: center; justify-content: center; height: 300px; background: #0b0d10; color: #a2adba;
 }
 .case img { display: block; max-width: 100%; max-height: 100%; }
-.case figcaption { padding: 10px 12px 12px; font-size: .93rem; }
+.case figcaption { padding: 10px 12px 12px; font-size: .93rem; overflow-wrap: anywhere; }
 .case q { display: block; quotes: none; }
 .case small { display: block; margin-top: 4px; }
 .legend span { margin-right: 20px; }

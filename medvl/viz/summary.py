@@ -71,7 +71,7 @@ def figure(value: Interval, millimetres: bool) -> str:
 
 
 def _tile(name: str, value: Interval) -> str:
-    digits = 1 if name.endswith("mm") else 2
+    digits = 1 if name.endswith(", mm") else 2
     known = not math.isnan(value.low)
     bounds = f"<small>{value.low:.{digits}f} to {value.high:.{digits}f}</small>" if known else ""
     return (
@@ -82,7 +82,7 @@ def _tile(name: str, value: Interval) -> str:
 
 def _cells(row: Row, columns: Sequence[str]) -> tuple[str, list[str], bool]:
     shown = [
-        escape(cell) if isinstance(cell, str) else figure(cell, column.endswith("mm"))
+        escape(cell) if isinstance(cell, str) else figure(cell, column.endswith(", mm"))
         for cell, column in zip(row.cells, columns, strict=True)
     ]
     return row.name, shown, row.part
