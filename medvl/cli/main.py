@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 
+from medvl.cli.ranks import first_to_tell, is_first, left_alone
 from medvl.errors import ConfigError, MedvlError, nearest
 
 COMMANDS = {
@@ -51,6 +52,7 @@ def main(args: list[str] | None = None) -> int:
         interrupted. With `MEDVL_DEBUG=1` a mistake raises instead.
     """
     words = sys.argv[1:] if args is None else list(args)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # when a rank leaves, the others get warnings with stacks
     try:
         return dispatch(words)
     except KeyboardInterrupt:
@@ -61,7 +63,15 @@ def main(args: list[str] | None = None) -> int:
     except MedvlError as error:
         if os.environ.get("MEDVL_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if first_to_tell():
+            print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    except Exception as error:
+        if os.environ.get("MEDVL_DEBUG") or not left_alone(error):
+            first_to_tell()  # so that ranks which it leaves alone say nothing
+            raise
+        if is_first() and first_to_tell():
+            print("error: another process of this run ended without a word; out of memory, perhaps", file=sys.stderr)
         return MISTAKE
 
 

@@ -18,6 +18,7 @@ CHATTER += ("`weights_only` was not set", "[rank:", "Initializing distributed", 
 LOGGERS = (
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.distributed",
     "lightning.fabric.utilities.rank_zero",
     "lightning.fabric.utilities.seed",
 )
