@@ -16,6 +16,7 @@ ALLOWED = (
     "medvl.losses",
     "medvl.metrics",
     "medvl.schedule",
+    "medvl.sharding",
     "tasks",
     "datamodules",
     "ontology",
@@ -61,5 +62,5 @@ def import_families() -> None:
         for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if info.name != "datamodules.twins":
                 import_module(info.name)
-    for name in ("medvl.averaging", "medvl.cli.composed", "medvl.encoders", "medvl.losses"):
+    for name in ("medvl.averaging", "medvl.cli.composed", "medvl.encoders", "medvl.losses", "medvl.sharding"):
         import_module(name)

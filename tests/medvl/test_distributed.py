@@ -26,7 +26,7 @@ def test_a_loss_reaches_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> N
     pair[1].bias.requires_grad_(False)
     loss = pair[0](torch.ones(1, 2)).sum()
     assert with_idle(loss, pair) is loss  # one process: nobody waits
-    monkeypatch.setattr("medvl.idle.is_distributed", lambda: True)
+    monkeypatch.setattr("medvl.idle.dist.is_initialized", lambda: True)
     both = with_idle(loss, pair)
     both.backward()
     assert both.item() == loss.item()
