@@ -22,6 +22,7 @@ COMMANDS = {
     "data": ("medvl.cli.data", "list, check, convert and show data sets, or write a synthetic twin"),
     "ontology": ("medvl.cli.ontology", "find what reports say, and mine triplets of studies by it"),
     "features": ("medvl.cli.features", "keep what a frozen encoder finds in volumes"),
+    "export": ("medvl.cli.export", "write a checkpoint's weights as safetensors"),
     "bench": ("medvl.cli.bench", "re-measure the project's claims beside their peers"),
     "doctor": ("medvl.cli.doctor", "tell what this machine, or a run folder, has to offer"),
 }

@@ -20,6 +20,7 @@ from medvl.cli import slurm
 from medvl.cli.checkpoints import LAST, checksum, intact, keep_predecessor, sidecar, write_sidecar
 from medvl.cli.metrics_file import rewind
 from medvl.cli.runs import CHECKPOINTS, point_latest, write_newest
+from medvl.cli.weights_file import SUFFIX, read_weights
 from medvl.errors import CheckpointError
 from medvl.io.atomic import replacing, sync_folder
 
@@ -68,7 +69,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: The file is damaged, is no checkpoint, or holds more than tensors and primitives.
         """
-        if not intact(Path(path)):
+        if Path(path).suffix != SUFFIX and not intact(Path(path)):
             raise CheckpointError("the checkpoint is damaged (its checksum differs)", where=str(path))
         return load_primitives(Path(path), map_location or "cpu")
 
@@ -83,15 +84,18 @@ def no_room(error: BaseException, where: Path) -> CheckpointError | None:
     chain: BaseException | None = error
     while chain is not None:
         if isinstance(chain, OSError) and chain.errno in FULL:
-            what = f"no room to write ({os.strerror(chain.errno)}): training has stopped"
+            what = f"no room to write ({os.strerror(chain.errno)})"
+            run = where.parent.parent if where.parent.name == CHECKPOINTS else where
             hint = "what was saved before is whole; make room, then go on"
-            return CheckpointError(what, where=str(where), hint=hint, command="medvl fit --run RUN --ckpt_path last")
+            return CheckpointError(what, where=str(where), hint=hint, command=f"medvl fit --run {run} --ckpt_path last")
         chain = chain.__cause__ or chain.__context__
     return None
 
 
 def load_primitives(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Load a checkpoint with `weights_only=True`, or say in one line why it cannot be."""
+    """Load a checkpoint with `weights_only=True`, or exported weights; or say in one line why that cannot be."""
+    if path.suffix == SUFFIX:
+        return read_weights(path, map_location)
     if not zipfile.is_zipfile(path):
         raise CheckpointError("not a whole checkpoint", where=str(path))
     try:

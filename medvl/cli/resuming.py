@@ -64,11 +64,14 @@ class Resumption(Callback):
 
 
 def find_place(loop: _FitLoop) -> None:
-    """Give the data loaders the states that Lightning has kept back.
+    """Mend what Lightning makes of the place at which a run was saved, once it has read that and before it trains.
 
-    It hands them over while it sets the loaders up. A schedule over `max_epochs` asks for `estimated_stepping_batches`,
-    and with it for the loaders, before the checkpoint is read; the run would begin its epoch anew.
+    It gives loaders their states while it sets them up. A schedule over `max_epochs` asks how many steps there will be,
+    and with it for the loaders, before the checkpoint is read: the run would begin its epoch anew. And a run that was
+    saved after the last batch of an epoch would not count the next one as begun.
     """
+    if loop.restarted_mid_epoch and loop.epoch_progress.current.processed == loop.epoch_progress.current.ready:
+        loop.reset_restart_stage()
     if loop.restarting and loop._combined_loader_states_to_load and loop._data_fetcher is not None:
         loop._load_combined_loader_states()
         iter(loop._data_fetcher)

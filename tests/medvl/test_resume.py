@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -120,25 +121,33 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def places(folder: Path) -> Any:
+    return load_primitives(folder / "checkpoints/last.ckpt")["loops"]["fit_loop"]
+
+
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 STEPS = {"max_steps": 9, "accumulate_grad_batches": 2, "val_check_interval": 3, "check_val_every_n_epoch": None}
 EPOCHS = {"max_epochs": 3}
+BLIND = EPOCHS | {"limit_val_batches": 0}
 CUTS = [(6, False), (9, True), (10, False), (11, True), (12, False)]  # after a save, before one, at an epoch's end
 
 
-@pytest.mark.parametrize("options", [STEPS, EPOCHS], ids=["steps", "epochs"])
+@pytest.mark.parametrize("options", [STEPS, EPOCHS, BLIND], ids=["steps", "epochs", "without-validation"])
 def test_cut_anywhere(tmp_path: Path, options: dict[str, Any]) -> None:
-    """Accumulated gradients, average, schedule, validation within epochs and at their ends."""
+    """Accumulated gradients, average, schedule, validation within epochs and at their ends; and cut off again."""
     whole = fit(tmp_path / "whole", options)
     for batches, early in CUTS:
         folder = tmp_path / f"{batches}{early}"
         with pytest.raises(Cut):
             fit(folder, options, Cutter(batches, early))
+        with pytest.raises(Cut):
+            fit(folder, options, Cutter(3, not early), resume=True)
         assert same(fit(folder, options, resume=True), whole), (batches, early)
         assert lines(folder) == lines(tmp_path / "whole"), (batches, early)
+        assert places(folder) == places(tmp_path / "whole"), (batches, early)
 
 
 def test_a_longer_run_goes_on_within_the_epoch(tmp_path: Path) -> None:
@@ -150,6 +159,8 @@ def test_a_longer_run_goes_on_within_the_epoch(tmp_path: Path) -> None:
 
 
 def on_rank(rank: int, folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "", "MASTER_PORT": "0"}
     options = STEPS | {"devices": 2, "strategy": "ddp", "max_steps": 6}
     whole = fit(folder / "whole", options)
     with pytest.raises(Cut):
