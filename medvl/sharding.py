@@ -35,7 +35,7 @@ class ShardedStrategy(FSDPStrategy):
         for parameter in scalars:
             parameter.data = parameter.data.to(self.root_device)
             if parameter.requires_grad:
-                parameter.register_hook(mean_over_ranks)
+                parameter.register_hook(mean_over_ranks)  # type: ignore[no-untyped-call]
         wrapped = FullyShardedDataParallel(
             model,
             cpu_offload=self.cpu_offload,
@@ -45,7 +45,7 @@ class ShardedStrategy(FSDPStrategy):
             ignored_states=scalars,
             **self.kwargs,
         )
-        self.precision_plugin.clip_grad_by_norm = partial(_clip, wrapped)  # type: ignore[method-assign]
+        self.precision_plugin.clip_grad_by_norm = partial(_clip, wrapped)  # type: ignore[assignment, method-assign]
         return wrapped
 
 
