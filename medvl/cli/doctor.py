@@ -101,7 +101,7 @@ def examine_run(folder: Path) -> list[str]:
     tell("run", str(folder.resolve()))
     metrics = folder / "metrics.jsonl"
     lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-    last = json.loads(lines[-1]) if lines else {}
+    last = next((line for line in map(read_line, reversed(lines)) if line), {})
     tell("metrics", f"{len(lines)} lines, the last at step {last.get('step')}, epoch {last.get('epoch')}")
     faults = []
     for checkpoint in sorted((folder / CHECKPOINTS).glob("*.ckpt")):
@@ -113,6 +113,14 @@ def examine_run(folder: Path) -> list[str]:
     for part in ("predictions", "report.html"):
         tell(part, "yes" if (folder / part).exists() else "no")
     return faults + examine_model(folder)
+
+
+def read_line(text: str) -> dict[str, object]:
+    """Return a line of metrics; nothing for one that a kill has cut short."""
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
+        return {}
 
 
 def examine_model(folder: Path) -> list[str]:

@@ -34,7 +34,7 @@ def deal(task: Grounder, batch: GroundingBatch, results: Sequence[SentenceResult
     if part == "image":
         dealt = replace(batch, images=batch.images.roll(len(batch.images) // 2, 0))
     else:
-        middle = len(batch) // 2
+        middle = len(batch) // 2 | 1  # odd, lest sentences that alternate meet their own kind
         dealt = replace(batch, phrases=[*batch.phrases[middle:], *batch.phrases[:middle]])
         changed = np.array([one != other for one, other in zip(batch.phrases, dealt.phrases, strict=True)])
     before = [item(one.kept) for one in results]
