@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import subprocess
-import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,11 +14,13 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from PIL import Image
+from ranks import as_launched, on_ranks
 from test_alignment_task import make_task
 from torch import Tensor
 
 from datamodules.reports import ReportData
 from datamodules.sources import ReportTable
+from medvl.cli.main import main
 from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss
 
 REPO = Path(__file__).parents[2]
@@ -84,14 +86,24 @@ def test_labels_of_a_half_stand_in_for_it(table: Path) -> None:
 
 
 def medvl(words: str, folder: Path) -> None:
-    """Run a command as its user would, in `folder`."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO), "MEDVL_CACHE": str(folder / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-m", "medvl", *words.split()], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "sync_dist" not in done.stderr
+    """Run a command in this process, in `folder`; a metric that ranks do not share is an error."""
+    with contextlib.chdir(folder), warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*sync_dist.*")
+        assert main(words.split()) == 0
+
+
+def on_rank(rank: int, folder: str, *commands: str) -> None:
+    """Run commands on one of several ranks."""
+    as_launched(rank)
+    for words in commands:
+        medvl(words, Path(folder))
+
+
+def written(run: Path) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+    """Return the embeddings and neighbours that test wrote."""
+    lines = (run / "predictions/neighbours.jsonl").read_text().splitlines()
+    embeddings: dict[str, list[Any]] = pq.read_table(run / "predictions/embeddings.parquet").to_pydict()
+    return embeddings, [json.loads(line) for line in lines]
 
 
 def test_two_ranks_train_and_write_what_one_does(table: Path, tmp_path: Path) -> None:
@@ -105,19 +117,17 @@ def test_two_ranks_train_and_write_what_one_does(table: Path, tmp_path: Path) ->
         f"--config {REPO}/configs/quickstart/alignment.yaml --config mine.yaml --data.image_size 16 "
         "--data.batch_size 4 --data.eval_batch_size 4"
     )
-    ranks = "--trainer.devices 2 --trainer.strategy ddp"
-    medvl(f"fit {options} {ranks} --trainer.max_steps 2 --trainer.val_check_interval 1", tmp_path)
+    two_ranks = f"{options} --trainer.devices 2 --trainer.strategy ddp"
+    fit = f"fit {two_ranks} --trainer.max_steps 2 --trainer.val_check_interval 1"
+    on_ranks(on_rank, str(tmp_path), fit, f"test {two_ranks} --ckpt_path last")
     run = (tmp_path / "runs/alignment/alignment/latest").resolve()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [row["val/loss"] for row in rows if "val/loss" in row]
     assert losses
     assert np.isfinite(losses).all()
-    written = []
-    for how in (ranks, "--trainer.devices 1"):
-        medvl(f"test {options} {how} --ckpt_path last", tmp_path)
-        neighbours = [json.loads(line) for line in (run / "predictions/neighbours.jsonl").read_text().splitlines()]
-        written.append((pq.read_table(run / "predictions/embeddings.parquet").to_pydict(), neighbours))
-    (two, two_lines), (one, one_lines) = written
+    two, two_lines = written(run)
+    medvl(f"test {options} --ckpt_path last", tmp_path)
+    one, one_lines = written(run)
     assert one["study_id"] == two["study_id"] == [f"s{i}" for i in range(33, 45)]
     for name, lacking in (("image_embedding", 0), ("text_embedding", 1)):
         assert [row is None for row in two[name]] == [i % 3 == lacking for i in range(33, 45)]
