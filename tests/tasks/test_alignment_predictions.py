@@ -13,6 +13,7 @@ import torch
 from test_alignment_task import TEXTS, make_batch, make_task, medvl, short
 
 from datamodules.twins import mimic_cxr
+from medvl.evidence import Evidence
 from tasks.alignment.predictions import StudyResult, neighbours, results_of, write_embeddings
 
 WAYS = {"i2t": ("image", "text"), "t2i": ("text", "image"), "i2i": ("image", "image"), "t2t": ("text", "text")}
@@ -85,6 +86,10 @@ def test_a_run_leaves_embeddings_and_neighbours(tmp_path: Path, monkeypatch: pyt
     assert any("val/loss" in line for line in (run / "metrics.jsonl").open())
     medvl(f"test --run {run}")
     tested = list(map(json.loads, (run / "predictions/neighbours.jsonl").open()))
+    assert "One&#x27;s own partner" in (run / "report.html").read_text()
+    known = Evidence.of(run)
+    assert len(known.image) == len(known.said) == len(known.shows) == len(tested) > 0
+    assert "mean_recall" in known.metrics
     medvl(f"predict --run {run} --data.predict_split all")
     table = pq.read_table(run / "predictions/embeddings.parquet").to_pydict()
     assert set(table["split"]) == {"train", "val", "test"}

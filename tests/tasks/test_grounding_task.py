@@ -18,6 +18,7 @@ from datamodules.sources import PadChestGR
 from datamodules.twins.table import COLUMNS
 from medvl.cli.main import main
 from medvl.encoders import TinyConv, TinyText
+from medvl.evidence import PERMUTED, read_shares
 from medvl.io.image import image_size
 from tasks.grounding import GroundingTask
 
@@ -75,6 +76,13 @@ def test_a_line_per_sentence_of_the_test_split(run: Path, padchest_twin: Path) -
             assert 0 <= y1 <= y2 <= height
         gold = [[x1 * width, y1 * height, x2 * width, y2 * height] for x1, y1, x2, y2 in record.boxes]
         torch.testing.assert_close(torch.tensor(line["gold_xyxy_px"]), torch.tensor(gold), atol=2e-3, rtol=0)
+
+
+def test_a_test_deals_its_questions_out_anew(run: Path) -> None:
+    found = read_shares(run / "predictions" / PERMUTED)
+    boxed = sum(bool(line["gold_xyxy_px"]) for line in predictions(run, "test"))
+    assert 0 < found["text"].asked <= found["image"].asked <= boxed
+    assert found["image"].answers > 0
 
 
 def test_nothing_tells_who_the_patient_is(run: Path, padchest_twin: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from medvl.cli.main import main
+from medvl.evidence import PERMUTED, read_shares
 from tasks.volume.predictions import read_results
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart" / "volume.yaml"
@@ -34,7 +35,12 @@ def test_fit_test_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         "val/mean_recall",
     } <= logged
     assert main(["test", "--run", str(run)]) == 0
-    assert "always/mae" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "always/mae" in told.out
+    assert "no report" not in told.err
+    assert "Depths of snippets" in (run / "report.html").read_text()
+    permuted = read_shares(run / "predictions" / PERMUTED)
+    assert permuted["image"].asked == permuted["text"].asked > 0
     results = read_results(run / "predictions" / "test.jsonl")
     assert {bool(one.gold) for one in results} == {True, False}
     assert all(one.scan[0] - 1e-3 <= one.low <= one.mm <= one.high <= one.scan[1] + 1e-3 for one in results)
