@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from datamodules.sources.volumes import VolumeSource
 from medvl.errors import DataError
 from medvl.io.atomic import write_text
 from medvl.io.workers import run_all
+from medvl.text.untrusted import parse_json
 
 if TYPE_CHECKING:
     from medvl.io.convert import VolumeItem
@@ -169,10 +171,10 @@ def read_quarantine(path: str | Path) -> Quarantine:
         ) from None
     for number, line in enumerate(filter(str.strip, lines), 1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             rows.add(str(entry["row"]))
             paths |= {str(entry["path"])} if entry.get("path") else set()
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        except (JSONDecodeError, KeyError, TypeError, AttributeError):
             raise DataError(
                 "this is no line of a quarantine list",
                 where=f"{path}:{number}",

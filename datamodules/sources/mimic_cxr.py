@@ -10,11 +10,13 @@ from zipfile import BadZipFile, ZipFile
 
 from datamodules.records import Problem, ReportRecord
 from datamodules.sources.chexpert_labels import CHEXPERT, OTHER_NAMES, chexpert_labels
+from datamodules.sources.files import OutsideError, resolve_inside
 from datamodules.sources.reporting import ReportSource, Views
 from datamodules.sources.rows import stream_columns
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.temporal import Temporal
 from medvl.errors import ConfigError, DataError, nearest
+from medvl.io.bounded import read_member
 from medvl.text.sections import ReportText, one_line, sectioned
 
 Labels = Literal["chexpert", "negbio", "radiologist", "none"]
@@ -113,7 +115,11 @@ class MIMICCXR(ReportSource):
             if study.fault:
                 yield Problem("row-conflict", study.row, study.fault)
                 continue
-            text = read(study.patient, name)
+            try:
+                text = read(study.patient, name)
+            except OutsideError as error:
+                yield Problem("path-outside", study.row, f"its numbers make no file name: {error.what}")
+                continue
             if text is None:
                 yield Problem("report-missing", study.row, "the study has no report", fatal=False)
             images, view, notes = self.seen(study.images, study.row)
@@ -166,7 +172,7 @@ class MIMICCXR(ReportSource):
         return self._from_file
 
     def _from_file(self, patient: str, study: str) -> ReportText | None:
-        path = self.reports / f"files/p{patient[:2]}/p{patient}/s{study}.txt"
+        path = resolve_inside(self.reports, f"files/p{patient[:2]}/p{patient}/s{study}.txt", self.follow_links)
         try:
             return sectioned(path.read_text(encoding="utf-8", errors="replace"))
         except FileNotFoundError:
@@ -183,6 +189,6 @@ class MIMICCXR(ReportSource):
 
         def read(patient: str, study: str) -> ReportText | None:
             name = names.get(f"s{study}.txt")
-            return sectioned(archive.read(name).decode("utf-8", errors="replace")) if name else None
+            return sectioned(read_member(archive, name).decode("utf-8", errors="replace")) if name else None
 
         return read

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+from datamodules.sources.workbooks import first_sheet
 from medvl.errors import DataError, nearest
+from medvl.io.bounded import BoundedGzip, read_gzip, read_member
+from medvl.text.untrusted import parse_json
 
 _LONGEST_CELL = 16 << 20
 _DELIMITERS = ",;\t|"
+_FEWEST_ROWS = 1_000_000  # rows that a Parquet of any size may have; beyond, each has a byte of its own
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ def read_json(path: Path) -> Any:
         DataError: The file is not JSON; names the line.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
+        return parse_json(path.read_text(encoding="utf-8-sig"))
+    except JSONDecodeError as error:
         raise DataError("the file is not valid JSON", where=f"{path}:{error.lineno}", hint=error.msg) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the file cannot be read", where=str(path), hint=str(error)[:120]) from None
@@ -105,7 +108,7 @@ def _csv(path: Path) -> Table:
 
 
 def _gzipped(path: Path) -> Table:
-    return _csv_text(path, path.name, gzip.decompress(path.read_bytes()))
+    return _csv_text(path, path.name, read_gzip(path))
 
 
 def _zipped(path: Path) -> Table:
@@ -113,7 +116,7 @@ def _zipped(path: Path) -> Table:
         names = [n for n in archive.namelist() if n.lower().endswith(".csv") and not n.startswith("__MACOSX")]
         if len(names) != 1:
             raise DataError("expected one CSV inside the zip", where=str(path), hint=f"found {len(names)}")
-        return _csv_text(path, path.name, archive.read(names[0]))
+        return _csv_text(path, path.name, read_member(archive, names[0]))
 
 
 def _csv_text(path: Path, name: str, content: bytes) -> Table:
@@ -152,8 +155,8 @@ def _jsonl(path: Path) -> Table:
                 continue
             where, fault, cells = f"{path.name}:{number}", "", {}
             try:
-                cells = json.loads(line)
-            except json.JSONDecodeError as error:
+                cells = parse_json(line)
+            except JSONDecodeError as error:
                 fault = f"not valid JSON: {error.msg}"
             if not isinstance(cells, dict):
                 cells, fault = {}, "expected one JSON object per line"
@@ -164,19 +167,17 @@ def _jsonl(path: Path) -> Table:
 def _parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows > max(_FEWEST_ROWS, path.stat().st_size):  # equal rows cost next to nothing
+            raise ValueError(f"{file.metadata.num_rows:,} rows in so small a file")
+        table = file.read()
     rows = [Row(f"{path.name}:{number}", cells) for number, cells in enumerate(table.to_pylist(), 1)]
     return Table(path, table.column_names, rows)
 
 
 def _excel(path: Path) -> Table:
     """Read the first sheet of a workbook."""
-    from python_calamine import CalamineError, load_workbook
-
-    try:
-        sheet = load_workbook(str(path)).get_sheet_by_index(0).to_python(skip_empty_area=False)
-    except CalamineError as error:
-        raise DataError("the workbook cannot be read", where=str(path), hint=str(error)[:120]) from None
+    sheet = first_sheet(path)
     columns = [str(name).strip() for name in sheet[0]] if sheet else []
     rows = [Row(f"{path.name}:{at}", dict(zip(columns, cells, strict=True))) for at, cells in enumerate(sheet[1:], 2)]
     return Table(path, columns, [row for row in rows if any(str(value).strip() for value in row.cells.values())])
@@ -192,8 +193,8 @@ def stream_columns(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
     """
     line = 1
     try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        raw = BoundedGzip(path) if path.suffix == ".gz" else path.open("rb")
+        with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:  # type: ignore[type-var]
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             Table(path, header, []).require(*columns)
