@@ -14,7 +14,7 @@ from datamodules.twins import TWINS
 from medvl.cli import clean as cleaning
 from medvl.cli import volumes
 from medvl.cli.plain import Parser, add_options, names
-from medvl.errors import ConfigError, DataError
+from medvl.errors import ConfigError, DataError, visible
 
 if TYPE_CHECKING:
     from datamodules.check import Report
@@ -177,6 +177,7 @@ def print_report(report: Report) -> None:
     """Print the counts and a table of the problems by code, each with its first place."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     print(", ".join(f"{n} {name}" for name, n in report.counts.items() if not name.startswith("problem/")))
     if not report.problems:
@@ -187,7 +188,8 @@ def print_report(report: Report) -> None:
     firsts = {problem.code: problem for problem in reversed(report.problems)}
     for code, count in counts.most_common():
         first = firsts[code]
-        table.add_row(code, str(count), "yes" if first.fatal else "no", first.where, first.message)
+        told = (visible(first.where), visible(first.message))  # as plain text: brackets in a path are no markup
+        table.add_row(code, str(count), "yes" if first.fatal else "no", *map(Text, told))
     Console().print(table)
 
 
@@ -231,7 +233,7 @@ def convert(
     seconds = time.perf_counter() - start
     print(f"{count} images for image_size {size}, window {low:g} {high:g}, in {seconds:.1f} s in {cache_root()}")
     for path, reason in list(unreadable.items())[:5]:
-        print(f"  unreadable: {path}: {reason}")
+        print(visible(f"  unreadable: {path}: {reason}"))
     return int(bool(unreadable))
 
 
