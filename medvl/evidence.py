@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medvl.errors import DataError
 from medvl.io.atomic import write_text
+from medvl.text.untrusted import parse_json
 
 Array = NDArray[np.float64]
 Part = Literal["image", "text"]
@@ -81,7 +82,7 @@ def write_shares(path: Path, shares: dict[Part, Shares]) -> Path:
 
 def read_shares(path: Path) -> dict[str, Shares]:
     """Read what `write_shares` wrote; nothing where nobody did."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {part: Shares(**values) for part, values in known.items()}
 
 
@@ -136,7 +137,7 @@ def _last_test(path: Path) -> dict[str, float]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         if '"stage": "test"' in line:
             try:
-                values = json.loads(line)
+                values = parse_json(line)
             except ValueError:
                 continue
             known = {name: value for name, value in values.items() if isinstance(value, int | float)}
@@ -145,6 +146,7 @@ def _last_test(path: Path) -> dict[str, float]:
 
 
 def _read_pairs(path: Path) -> dict[str, object]:
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -155,11 +157,14 @@ def _read_pairs(path: Path) -> dict[str, object]:
         table = table.take(np.linspace(0, len(table) - 1, _MOST).astype(np.int64))
     vectors = [np.array(table[name].combine_chunks().flatten(), np.float64) for name in (image, text)]
     vectors = [values.reshape(len(table), -1) if len(table) else _nothing() for values in vectors]
-    known = {"image": vectors[0], "text": vectors[1]}
-    has = set(table.column_names)
-    said = tuple(table["text"].to_pylist()) if "text" in has else ()
-    shows = tuple(map(_present, table[findings].to_pylist())) if findings in has else ()
-    return {**known, "said": said, "shows": shows}
+    kept = np.isfinite(np.concatenate(vectors, axis=1)).all(axis=1)  # a file of elsewhere may hold anything
+    table, has = table.filter(pa.array(kept)), set(table.column_names)
+    return {
+        "image": vectors[0][kept],
+        "text": vectors[1][kept],
+        "said": tuple(table["text"].to_pylist()) if "text" in has else (),
+        "shows": tuple(map(_present, table[findings].to_pylist())) if findings in has else (),
+    }
 
 
 def _present(findings: list[str] | list[tuple[str, float]]) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, SupportsFloat
 from medvl.errors import DataError
 from medvl.io.atomic import write_text
 from medvl.metrics.bootstrap import Interval
+from medvl.text.untrusted import parse_json
 
 SUMMARY = "summary.json"
 
@@ -90,7 +91,7 @@ def read_summary(path: Path) -> Summary | None:
     if not path.is_file():
         return None
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = parse_json(path.read_text(encoding="utf-8"))
         tables = [
             Table(one["title"], one["note"], tuple(one["columns"]), tuple(_row(*row) for row in one["rows"]))
             for one in known["tables"]

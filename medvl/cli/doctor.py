@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from medvl.cli.checkpoints import intact
 from medvl.cli.plain import Parser
 from medvl.cli.runs import CHECKPOINTS
 from medvl.errors import ConfigError
+from medvl.text.untrusted import parse_json
 
 PACKAGES = ("torch", "torchvision", "lightning", "jsonargparse", "timm", "transformers", "pydicom", "pillow")
 
@@ -118,7 +118,7 @@ def examine_run(folder: Path) -> list[str]:
 def read_line(text: str) -> dict[str, object]:
     """Return a line of metrics; nothing for one that a kill has cut short."""
     try:
-        return dict(json.loads(text))
+        return dict(parse_json(text))
     except (ValueError, TypeError):
         return {}
 

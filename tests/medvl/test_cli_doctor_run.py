@@ -256,9 +256,10 @@ def test_what_test_left_may_be_damaged(medvl: Run, tmp_path: Path) -> None:
     healthy(run)
     (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text() + '{"stage": "test", "test/n_a')
     assert Evidence.of(run).metrics["n_acc"] == 1
-    (run / "predictions/permuted.json").write_text("{")
-    with pytest.raises(DataError, match="not readable as test left it"):
-        Evidence.of(run)
+    for damage in ("{", "[" * 100_000, '{"image": {"answers": 3}}'):
+        (run / "predictions/permuted.json").write_text(damage)
+        with pytest.raises(DataError, match="not readable as test left it"):
+            Evidence.of(run)
     status, _, error = medvl(f"doctor {run}")
     assert (status, len(error.splitlines())) == (2, 3)
 
