@@ -25,6 +25,7 @@ from medvl.cli.nulls import read_none_as_null
 from medvl.cli.parts import trainer_parts
 from medvl.cli.quiet import quieten
 from medvl.cli.recording import RunRecorder, load_primitives, no_room, write_report
+from medvl.cli.resuming import steps_done
 from medvl.cli.words import options_of, without_options
 from medvl.encoders.hub import rebuilding
 from medvl.errors import CheckpointError, ConfigError
@@ -122,7 +123,7 @@ class MedvlCLI(LightningCLI):
         """Build everything; encoders take their files from the checkpoint, so that it needs no folder beside it."""
         origin = self.checkpoint or self.start
         with rebuilding(held := load_primitives(origin) if origin else {}):
-            self.done = int(held.get("global_step", 0)) if self.checkpoint and self.subcommand == "fit" else 0
+            self.done = steps_done(held, self.checkpoint) if self.checkpoint and self.subcommand == "fit" else 0
             super().instantiate_classes()
         if self.start:
             start_from(self.model, held.get("state_dict", {}), str(self.start))

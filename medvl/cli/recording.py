@@ -20,7 +20,7 @@ from medvl.cli import slurm
 from medvl.cli.checkpoints import LAST, checksum, intact, keep_predecessor, sidecar, write_sidecar
 from medvl.cli.metrics_file import rewind
 from medvl.cli.runs import CHECKPOINTS, point_latest, write_newest
-from medvl.cli.weights_file import SUFFIX, read_weights
+from medvl.cli.weights_file import SUFFIX, read_weights, write_weights
 from medvl.errors import CheckpointError
 from medvl.io.atomic import replacing, sync_folder
 
@@ -47,6 +47,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
             CheckpointError: The disk is full; what was saved before stays.
         """
         target = Path(path)
+        if target.suffix == SUFFIX:  # exported weights that `medvl calibrate` has gone over
+            return write_weights(target, checkpoint)
         try:
             with replacing(target) as draft:
                 with draft.open("wb") as file:

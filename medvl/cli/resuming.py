@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from medvl.distributed import gather_objects
+from medvl.errors import CheckpointError
 
 KEY = "random_states"
 States = dict[str, Any]
@@ -63,6 +65,18 @@ class Resumption(Callback):
             self.states = []
 
 
+def steps_done(held: Mapping[str, Any], where: Path) -> int:
+    """Return how many optimiser steps a checkpoint to go on from has done.
+
+    Raises:
+        CheckpointError: It holds weights only.
+    """
+    if "optimizer_states" not in held:
+        hint = "--init_from starts a new run from them"
+        raise CheckpointError("this file holds weights only: no run goes on from it", where=str(where), hint=hint)
+    return int(held.get("global_step", 0))
+
+
 def find_place(loop: _FitLoop) -> None:
     """Mend what Lightning makes of the place at which a run was saved, once it has read that and before it trains.
 
@@ -70,7 +84,7 @@ def find_place(loop: _FitLoop) -> None:
     and with it for the loaders, before the checkpoint is read: the run would begin its epoch anew. And a run that was
     saved after the last batch of an epoch would not count the next one as begun.
     """
-    if loop.restarted_mid_epoch and loop.epoch_progress.current.processed == loop.epoch_progress.current.ready:
+    if loop.restarted_mid_epoch and loop.epoch_progress.current.completed == loop.epoch_progress.current.ready:
         loop.reset_restart_stage()
     if loop.restarting and loop._combined_loader_states_to_load and loop._data_fetcher is not None:
         loop._load_combined_loader_states()
