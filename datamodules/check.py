@@ -108,10 +108,10 @@ def _undecodable(source: Source[AnyRecord], paths: Sequence[str], workers: int |
 
 def _decode(root: str, path: str, follow_links: bool) -> str:
     """Decode one image; return why it failed, or ''."""
-    from medvl.io.image import read_image
+    from medvl.io.image import read_radiograph
 
     try:
-        read_image(resolve_inside(Path(root), path, follow_links), size=_PROBE_SIZE)
+        read_radiograph(resolve_inside(Path(root), path, follow_links), size=_PROBE_SIZE)
     except DataError as error:
         return f"{error.what}: {path}"
     return ""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from medvl.errors import DataError
 from medvl.io.cache import ImageCache
-from medvl.io.image import ImageArray, read_image
+from medvl.io.image import ImageArray, read_radiograph
 
 IMAGE_SIZE = 640  # side of the network input where nobody says otherwise
 CacheKind = Literal["memory", "disk", "none"]
@@ -52,7 +52,7 @@ class Pixels:
         for prefix, cache in self._caches:
             if path.startswith(prefix) and path[len(prefix) :] in cache:
                 return cache[path[len(prefix) :]]
-        return read_image(self.root / path, self.size, self.window)
+        return read_radiograph(self.root / path, self.size, self.window)
 
     def prepare(self, paths: Sequence[str]) -> dict[str, str]:
         """Cache the images at `paths`; return those that cannot be read, with the reason."""
@@ -80,7 +80,7 @@ class Pixels:
 
     def _keep(self, path: str) -> tuple[str, str] | None:
         try:
-            self._kept[path] = read_image(self.root / path, self.size, self.window)
+            self._kept[path] = read_radiograph(self.root / path, self.size, self.window)
         except DataError as error:
             return path, error.what
         return None

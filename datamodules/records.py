@@ -63,8 +63,8 @@ class PhraseRecord:
 
     @property
     def anonymous(self) -> bool:
-        """Whether the image stands for a patient nobody named."""
-        return self.patient_id == self.image
+        """Whether the image or the study stands for a patient nobody named."""
+        return self.patient_id in (self.image, self.study_id)
 
     @property
     def teaches(self) -> bool:
@@ -276,6 +276,8 @@ def _report_faults(record: ReportRecord | VolumeRecord, seen: dict[str, str]) ->
         yield "study-unnamed", "no study or no patient is named"
     elif record.study_id in seen:
         yield "duplicate", f"this study was already read at {seen[record.study_id]}"
+    if set(record.labels.values()) - {-1, 0, 1}:
+        yield "label-outside", "a label is neither 1 (present), 0 (absent) nor -1 (uncertain)"
     yield from _split_faults(record.split)
 
 
@@ -294,9 +296,6 @@ def sift_volumes(
     seen: dict[str, str] = {}
     for candidate in candidates:
         found = [Problem(code, candidate.row, message) for code, message in _report_faults(candidate, seen)]
-        if set(candidate.labels.values()) - {-1, 0, 1}:
-            message = "a label is neither 1 (present), 0 (absent) nor -1 (uncertain)"
-            found.append(Problem("label-outside", candidate.row, message))
         snippets, notes = _sift_snippets(candidate)
         if not found and not (unpaired or candidate.text.strip() or snippets):
             message = "this study has no usable text; left out (`unpaired: true` of the source keeps such)"

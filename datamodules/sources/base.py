@@ -143,7 +143,16 @@ class Source(ABC, Generic[AnyRecord]):
                 problems.append(Problem(code, item.row, message, fatal=left is None, path=path))
             candidates += [] if left is None else [left]
         records, found = self.sift(candidates)
+        problems += self._nameless(records)
         return self._without_quarantined(Loaded(records, problems + found, self._fingerprint()))
+
+    def _nameless(self, records: Sequence[AnyRecord]) -> list[Problem]:
+        """Remark how many records name no patient, so that one patient's may come to lie in several splits."""
+        nameless = [record for record in records if record.anonymous]
+        if not nameless:
+            return []
+        message = f"{len(nameless)} of {len(records)} records name no patient: their study or image stands for one"
+        return [Problem("patient-unnamed", self.tables()[-1].name, message, fatal=False)]
 
     @property
     def check_command(self) -> str:
@@ -201,8 +210,11 @@ class Source(ABC, Generic[AnyRecord]):
         digest = hashlib.sha256(self.name.encode())
         for table in self.tables():
             digest.update(table.name.encode())
-            with table.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            try:
+                with table.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:  # told by whoever read it
+                digest.update(str(error.errno).encode())
         digest.update(self.images.stamp())
         return digest.hexdigest()
 

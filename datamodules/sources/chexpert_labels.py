@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from datamodules.sources.cells import number
+from datamodules.sources.cells import cell, number
 
 CHEXPERT = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
@@ -14,6 +14,10 @@ OTHER_NAMES = {"Airspace Opacity": "Lung Opacity"}  # in the labels that radiolo
 
 
 def chexpert_labels(columns: Iterable[str], cells: Iterable[object]) -> dict[str, int]:
-    """Return the labels of a row: 1 present, 0 absent, -1 uncertain; a blank says nothing and is left out."""
-    values = {OTHER_NAMES.get(name, name): number(value) for name, value in zip(columns, cells, strict=True)}
-    return {name: int(value) for name, value in values.items() if value in (-1, 0, 1)}
+    """Return the labels of a row: 1 present, 0 absent, -1 uncertain; a blank says nothing and is left out.
+
+    What is none of these becomes 9, which no label may be.
+    """
+    told = {OTHER_NAMES.get(name, name): value for name, value in zip(columns, cells, strict=True) if cell(value)}
+    values = {name: number(value) for name, value in told.items()}
+    return {name: int(value) if value in (-1, 0, 1) else 9 for name, value in values.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -101,7 +102,8 @@ class CTRATE(VolumeSource):
             edition = "fixed" if any(self._root.glob("*_fixed")) else "v1"
         self.edition = edition
         beside = self.given / FILE
-        self.snippets = Path(snippets).expanduser() if snippets else beside if beside.is_file() else None
+        there = os.path.lexists(beside)  # a link that leads nowhere is to be told of
+        self.snippets = Path(snippets).expanduser() if snippets else beside if there else None
 
     @property
     def root(self) -> Path:
@@ -158,6 +160,10 @@ class CTRATE(VolumeSource):
         for path in self._there(_LABELS):
             labels |= read_labels(path)
         for study in studies.values():
+            if labels and not any(name.name in labels for name in study.names):
+                yield Problem("labels-missing", study.row, "the tables of labels lack this study", fatal=False)
+            if not study.findings:
+                yield Problem("findings-empty", study.row, "the report of this study has no findings", fatal=False)
             yield self._record(study, labels)
 
     def _gather(self, table: Path, studies: dict[str, _Study]) -> Iterator[Problem]:
@@ -173,7 +179,11 @@ class CTRATE(VolumeSource):
                 yield Problem(code, row, message, fatal=False, path=name.path(self._suffix))
             else:
                 new = _Study(name, row, one_line(cell(findings)), one_line(cell(impression)))
-                studies.setdefault(name.study, new).names.append(name)
+                study = studies.setdefault(name.study, new)
+                if name in study.names:
+                    yield Problem("duplicate", row, f"this volume was already read below {study.row}", fatal=False)
+                else:
+                    study.names.append(name)
 
     @cached_property
     def _no_chest(self) -> list[str]:

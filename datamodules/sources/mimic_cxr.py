@@ -11,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 from datamodules.records import Problem, ReportRecord
 from datamodules.sources.chexpert_labels import CHEXPERT, OTHER_NAMES, chexpert_labels
 from datamodules.sources.files import OutsideError, resolve_inside
-from datamodules.sources.reporting import ReportSource, Views
+from datamodules.sources.reporting import ReportSource, Views, plain_text
 from datamodules.sources.rows import stream_columns
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.temporal import Temporal
@@ -121,7 +121,10 @@ class MIMICCXR(ReportSource):
                 yield Problem("path-outside", study.row, f"its numbers make no file name: {error.what}")
                 continue
             if text is None:
-                yield Problem("report-missing", study.row, "the study has no report", fatal=False)
+                message = "the study has no report, or none that is text"
+                yield Problem("report-missing", study.row, message, fatal=False)
+            if name not in labels and self.labels in ("chexpert", "negbio"):  # the radiologists' are of 687 studies
+                yield Problem("labels-missing", study.row, "the table of labels lacks this study", fatal=False)
             images, view, notes = self.seen(study.images, study.row)
             yield from notes
             yield ReportRecord(
@@ -174,7 +177,7 @@ class MIMICCXR(ReportSource):
     def _from_file(self, patient: str, study: str) -> ReportText | None:
         path = resolve_inside(self.reports, f"files/p{patient[:2]}/p{patient}/s{study}.txt", self.follow_links)
         try:
-            return sectioned(path.read_text(encoding="utf-8", errors="replace"))
+            return _sections(path.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -189,6 +192,12 @@ class MIMICCXR(ReportSource):
 
         def read(patient: str, study: str) -> ReportText | None:
             name = names.get(f"s{study}.txt")
-            return sectioned(read_member(archive, name).decode("utf-8", errors="replace")) if name else None
+            return _sections(read_member(archive, name)) if name else None
 
         return read
+
+
+def _sections(content: bytes) -> ReportText | None:
+    """Return the sections of a report; None where the file is no text."""
+    text = plain_text(content)
+    return None if text is None else sectioned(text)

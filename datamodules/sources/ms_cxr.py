@@ -13,6 +13,7 @@ from datamodules.sources.base import PhraseSource
 from datamodules.sources.cells import box_tuple, cell, number
 from datamodules.sources.grouping import Part, grouped, to_norm
 from datamodules.sources.rows import Row, Table, read_json, read_table
+from datamodules.sources.shapes import Shapes
 from datamodules.sources.splits import SplitRule
 from medvl.errors import ConfigError, DataError
 
@@ -82,6 +83,10 @@ class MSCXR(PhraseSource):
             command="medvl data twin ms-cxr FOLDER, for a synthetic dataset in this layout",
         )
 
+    @cached_property
+    def _shapes(self) -> Shapes:
+        return Shapes(self.images)
+
     def candidates(self) -> Iterator[PhraseRecord | Problem]:
         """Yield every phrase of the table, or its problem."""
         table = _coco(self._table) if self._table.suffix == ".json" else read_table(self._table)
@@ -115,6 +120,8 @@ class MSCXR(PhraseSource):
             row=row.where,
         )
         fault = None if sized else ("size-unknown", "expected image_width and image_height above zero")
+        if fault is None and not empty:
+            fault = self._shapes.fault(path, size)
         return Part((record.image, label, record.phrase), record, fault)
 
 
@@ -141,7 +148,10 @@ def _coco_row(where: str, annotation: dict[str, Any], images: dict[Any, Any], ca
     image = images.get(annotation["image_id"])
     if image is None or annotation["category_id"] not in categories:
         return Row(where, {}, "the annotation names an image or a category that is not listed")
-    box = box_tuple(annotation.get("bbox")) or ("", "", "", "")
+    given = annotation.get("bbox", [])
+    box = box_tuple(given) if given != [] else ("", "", "", "")  # a sentence without a place
+    if box is None or any(side != side for side in box):
+        return Row(where, {}, "expected bbox as [x, y, w, h]")
     path = str(image.get("path") or image["file_name"])
     cells = {
         "dicom_id": Path(image.get("file_name") or path).stem,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from medvl.errors import DataError
 T = TypeVar("T")
 
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_UNREADABLE = ((math.nan,) * 4,)
 _FILES_FOLDERS = ("", "Padchest_GR_files", "PadChest_GR_files")
 
 
@@ -164,6 +166,8 @@ class PadChestGR(PhraseSource):
         boxes, extra = box_list(finding.get("boxes")), box_list(finding.get("extra_boxes"))
         if boxes is None:
             return Problem("box-unreadable", row, "expected boxes as a list of [x1, y1, x2, y2]")
+        if not _named(finding.get("labels")):
+            return Problem("labels-unreadable", row, "expected labels as a list of names")
         places = "; ".join(_strings(finding.get("locations")))
         attributes = {key: known[key] for key in ATTRIBUTES if known.get(key)}
         return PhraseRecord(
@@ -177,7 +181,8 @@ class PadChestGR(PhraseSource):
             source=self.name,
             abnormal=_TRUTH.get(str(finding.get("abnormal")).lower()),
             labels=_strings(finding.get("labels")),
-            extra_boxes=extra or None,  # an empty list says that no second reader drew boxes: there are up to two
+            # An empty list says that no second reader drew boxes: there are up to two. An unreadable one is told later.
+            extra_boxes=_UNREADABLE if extra is None else extra or None,
             attributes=attributes | ({"locations": places} if places else {}),
             row=row,
         )
@@ -215,6 +220,11 @@ def _image_name(study: dict[str, Any]) -> str:
 def _sentence(value: object) -> str:
     """Return a sentence as it stands, since predictions are matched by it; empty where there is none."""
     return value if isinstance(value, str) and value.strip() else ""
+
+
+def _named(value: object) -> bool:
+    """Whether a value is names: one, a list of them, or none."""
+    return value is None or all(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
 
 
 def _strings(value: object) -> tuple[str, ...]:

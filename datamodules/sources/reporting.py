@@ -17,6 +17,8 @@ from medvl.errors import ConfigError, nearest
 Views = Literal["frontal", "all"]
 _FRONTAL = ("pa", "ap", "antero-posterior", "postero-anterior", "frontal", "ap axial", "ap_horizontal")
 
+_STRANGE = 0.02  # share of characters that are none, beyond which a file is no text
+
 
 class ReportSource(Source[ReportRecord]):
     """A dataset of images with reports, in its own layout, read as one record per study.
@@ -62,11 +64,15 @@ class ReportSource(Source[ReportRecord]):
         Returns:
             The paths, frontal ones first (PA before AP), the first one's view, and a remark per image left out.
         """
-        ranked = sorted(images, key=lambda image: _rank(image[1]))
-        if self.views == "all":
-            return tuple(path for path, _ in ranked), ranked[0][1] if ranked else "", []
-        kept = [image for image in ranked if _rank(image[1]) < len(_FRONTAL)]
+        once = dict.fromkeys(images)
+        ranked = sorted(once, key=lambda image: _rank(image[1]))
         notes = []
+        if surplus := len(images) - len(once):
+            message = f"images are named twice, {surplus} times; once counts"
+            notes.append(Problem("duplicate", row, message, fatal=False))
+        if self.views == "all":
+            return tuple(path for path, _ in ranked), ranked[0][1] if ranked else "", notes
+        kept = [image for image in ranked if _rank(image[1]) < len(_FRONTAL)]
         for path, view in ranked[len(kept) :]:
             code, what = ("view-left-out", "no frontal view") if view else ("view-unknown", "of no known view")
             message = f"the image is {what}; left out (`views: all` keeps it)"
@@ -119,6 +125,13 @@ class ReportSource(Source[ReportRecord]):
     def inventory(self, records: Sequence[ReportRecord]) -> dict[str, int]:
         """Count as `tally` does."""
         return self.tally(records)
+
+
+def plain_text(content: bytes) -> str | None:
+    """Return the text of a report; a few bytes that are no UTF-8 are replaced, and what is no text at all is None."""
+    text = content.decode("utf-8-sig", errors="replace")
+    strange = sum(char == "\ufffd" or (char < " " and not char.isspace()) for char in text)
+    return None if "\0" in text or strange > _STRANGE * len(text) else text
 
 
 def _rank(view: str) -> int:

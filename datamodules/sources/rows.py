@@ -6,18 +6,18 @@ import csv
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
+from datamodules.sources.csv_rows import csv_rows, decoded
 from datamodules.sources.workbooks import first_sheet
 from medvl.errors import DataError, nearest
 from medvl.io.bounded import BoundedGzip, read_gzip, read_member
 from medvl.text.untrusted import parse_json
 
-_LONGEST_CELL = 16 << 20
 _DELIMITERS = ",;\t|"
 _FEWEST_ROWS = 1_000_000  # rows that a Parquet of any size may have; beyond, each has a byte of its own
 
@@ -120,31 +120,17 @@ def _zipped(path: Path) -> Table:
 
 
 def _csv_text(path: Path, name: str, content: bytes) -> Table:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        text = content.decode("cp1252")  # what spreadsheets write on Windows
-    csv.field_size_limit(_LONGEST_CELL)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
-    columns = [column.strip() for column in next(reader, [])]
-    return Table(path, columns, list(_csv_rows(reader, columns, name)))
+    text = decoded(content, path)
+    rows = csv_rows(io.StringIO(text, newline=""), _delimiter(text), str(path))
+    _, columns, _ = next(rows, (1, list[str](), ""))
+    found = [Row(f"{name}:{line}", dict(zip(columns, cells, strict=False)), fault) for line, cells, fault in rows]
+    return Table(path, columns, found)
 
 
 def _delimiter(text: str) -> str:
     """Return the delimiter that splits the header into most columns."""
     header = text.lstrip("\r\n").splitlines()[:1] or [""]
     return max(_DELIMITERS, key=lambda mark: len(next(csv.reader(header, delimiter=mark), [])))
-
-
-def _csv_rows(reader: Iterable[list[str]], columns: list[str], name: str) -> Iterator[Row]:
-    first = reader.line_num + 1  # type: ignore[attr-defined]
-    for values in reader:
-        if values:
-            surplus = len(values) - len(columns)
-            fault = f"{len(values)} cells under {len(columns)} columns; is a quote missing?" if surplus > 0 else ""
-            yield Row(f"{name}:{first}", dict(zip(columns, values, strict=False)), fault)
-        first = reader.line_num + 1  # type: ignore[attr-defined]
 
 
 def _jsonl(path: Path) -> Table:
@@ -158,6 +144,8 @@ def _jsonl(path: Path) -> Table:
                 cells = parse_json(line)
             except JSONDecodeError as error:
                 fault = f"not valid JSON: {error.msg}"
+                if not line.endswith("\n"):
+                    raise DataError("the file ends in the middle of a line", where=f"{path}:{number}") from None
             if not isinstance(cells, dict):
                 cells, fault = {}, "expected one JSON object per line"
             rows.append(Row(where, cells, fault))
@@ -195,13 +183,13 @@ def stream_columns(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
     try:
         raw = BoundedGzip(path) if path.suffix == ".gz" else path.open("rb")
         with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:  # type: ignore[type-var]
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
+            rows = csv_rows(file, ",", str(path))
+            _, header, _ = next(rows, (1, list[str](), ""))
             Table(path, header, []).require(*columns)
             places = [header.index(column) for column in columns]
-            for values in reader:
-                line = reader.line_num
-                if values:
-                    yield f"{path.name}:{line}", *(values[i].strip() if i < len(values) else "" for i in places)
+            for line, values, fault in rows:
+                if fault:
+                    raise DataError(fault, where=f"{path}:{line}", hint="mend this row, or take it out")
+                yield f"{path.name}:{line}", *(values[i].strip() for i in places)
     except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         raise DataError("the table cannot be read", where=f"{path}:{line}", hint=str(error)[:120]) from None

@@ -12,6 +12,7 @@ from datamodules.sources.base import PhraseSource
 from datamodules.sources.cells import cell, number
 from datamodules.sources.grouping import Part, grouped, to_norm
 from datamodules.sources.rows import Row, read_json, read_table
+from datamodules.sources.shapes import Shapes
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.wording import NORMAL, SLOT, Wording
 from medvl.errors import DataError
@@ -92,11 +93,17 @@ class RSNAPneumonia(PhraseSource):
             if isinstance(item, Problem):
                 yield item
                 continue
+            if "class" not in item.attributes:
+                yield Problem("class-missing", item.row, f"{CLASSES} lacks this image", fatal=False)
             if item.boxes or self.absent:
                 yield item
             if item.attributes.get("class") == "Normal":
                 phrase = self.wording.phrase(NORMAL, item.image)
                 yield replace(item, phrase=phrase, abnormal=False, labels=(NORMAL,))
+
+    @cached_property
+    def _shapes(self) -> Shapes:
+        return Shapes(self.images)
 
     @cached_property
     def _classes(self) -> dict[str, str]:
@@ -143,4 +150,6 @@ class RSNAPneumonia(PhraseSource):
             fault = "target-conflict", f"Target is {target:.0f}, and the row has {'no' if empty else 'a'} box"
         elif kind and (kind == OPACITY) != bool(target):
             fault = "target-conflict", f"Target is {target:.0f}, and {CLASSES} gives the image another class"
+        if fault is None:
+            fault = self._shapes.fault(record.path, (SIDE, SIDE))
         return Part(image, record, fault)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from statistics import median
 from typing import Any
 
@@ -20,6 +21,7 @@ from datamodules.sources.rows import Table
 SQUARE = 224
 _APART = 4.0  # pixels of the square by which the two boxes of an object may differ: each side is rounded to whole ones
 _ENLARGED = 0.03  # share by which the original's size may differ from the image's before this counts as a smaller copy
+_HUGE = 1 << 31  # beyond any pixel; Python's whole numbers have no end, and those of floats do
 _SHORTEST = 12.0  # shorter sides (pixels of the square) say too little about the scale
 _FINDINGS = ("anatomicalfinding", "disease", "tubesandlines", "device")
 _SIDES = ("x1", "y1", "x2", "y2")
@@ -177,8 +179,9 @@ def _pair(entry: Graph) -> Pair:
 
 def _sides(entry: Graph, names: tuple[str, ...]) -> Box | None:
     values: list[Any] = [entry.get(name) for name in names]
-    x1, y1, x2, y2 = values if all(type(value) is int for value in values) else map(number, values)
-    return None if x1 != x1 or y1 != y1 or x2 != x2 or y2 != y2 else (x1, y1, x2, y2)
+    plain = all(type(value) is int and abs(value) < _HUGE for value in values)
+    x1, y1, x2, y2 = values if plain else map(number, values)
+    return (x1, y1, x2, y2) if all(map(isfinite, (x1, y1, x2, y2))) else None
 
 
 def _list(value: object) -> list[Any]:

@@ -132,6 +132,12 @@ class _Reading:
 
     def items(self) -> Iterator[PhraseRecord | Problem]:
         """Yield the table's phrases."""
+        if not self.sides and "boxes" not in self.names:
+            message = "the table has no column of boxes, so every sentence counts as one without a place"
+            yield Problem("boxes-none", self.table.path.name, message, fatal=False)
+        yield from self._phrases()
+
+    def _phrases(self) -> Iterator[PhraseRecord | Problem]:
         parts = map(self._part, self.table.rows)
         if self.sides:
             return grouped(parts)

@@ -148,6 +148,9 @@ class VinDrCXR(PhraseSource):
 
     def _sentences(self, film: Film, part: str, common: Counter[str]) -> Iterator[PhraseRecord | Problem]:
         gold, second = self._roles(film, part)
+        for label in sorted((film.named(film.readers) & FINDINGS.keys()) - film.marks.keys()):
+            message = f"the labels name {label!r} here, and no row boxes it"
+            yield Problem("box-missing", film.where, message, fatal=False)
         for label in film.marks:
             order = film.order(label, gold)
             rows = film.rows(label, order)

@@ -111,16 +111,21 @@ def read_films(boxes: Path, labels: Path, part: str) -> tuple[dict[str, Film], l
         elif image not in films:
             problems.append(Problem("labels-missing", row.where, f"{labels.name} lacks this row's image"))
         else:
-            _mark(films[image], row, label)
+            problems += _mark(films[image], row, label)
     return films, problems
 
 
-def _mark(film: Film, row: Row, label: str) -> None:
+def _mark(film: Film, row: Row, label: str) -> list[Problem]:
+    """Add the box of a row; return the remark that it was there, if it was."""
     reader = cell(row.cells.get("rad_id"))
     film.readers.setdefault(reader, set()).add(label)
     if label != NORMAL:  # such a row has no box
         x1, y1, x2, y2 = (number(row.cells.get(side)) for side in SIDES)
-        film.marks.setdefault(label, {}).setdefault(reader, []).append(Mark(row.where, (x1, y1, x2, y2)))
+        marks = film.marks.setdefault(label, {}).setdefault(reader, [])
+        if same := next((mark for mark in marks if mark.box == (x1, y1, x2, y2)), None):
+            return [Problem("duplicate", row.where, f"the same box as at {same.where}; once counts", fatal=False)]
+        marks.append(Mark(row.where, (x1, y1, x2, y2)))
+    return []
 
 
 def _unreadable(row: Row, columns: str) -> Problem:

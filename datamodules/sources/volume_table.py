@@ -19,6 +19,7 @@ from medvl.errors import ConfigError, DataError, nearest
 if TYPE_CHECKING:
     from medvl.io.convert import VolumeItem
 
+_TEXTS = frozenset({"text", "findings", "impression"})
 _ATTRIBUTES = ("sex", "age", "scanner", "kernel")
 _COLUMNS = (
     "volume", "text", "findings", "impression", "labels", "snippets", "patient_id", "study_id", "split", *_ATTRIBUTES,
@@ -131,6 +132,9 @@ class VolumeTable(VolumeSource):
         found = [item for row, cells in rows for item in snippets_of(cells.get("snippets"), row.where)]
         yield from (item for item in found if isinstance(item, Problem))
         text = next((text for _, cells in rows if any(text := text_of(cells))), text_of(first))
+        snippets = tuple(item for item in found if isinstance(item, Snippet))
+        if snippets and not any(text) and not _TEXTS.isdisjoint(first):
+            yield Problem("text-blank", where, "the study has snippets and no text", fatal=False)
         yield VolumeRecord(
             volumes=tuple(dict.fromkeys(cells["volume"] for _, cells in rows)),
             patient_id=first.get("patient_id") or study,
@@ -138,7 +142,7 @@ class VolumeTable(VolumeSource):
             split=self.own_split(first.get("split", "")),
             source=self.name,
             labels=labels,
-            snippets=tuple(item for item in found if isinstance(item, Snippet)),
+            snippets=snippets,
             attributes={key: cell(first[key]) for key in _ATTRIBUTES if cell(first.get(key))},
             row=where,
             **text._asdict(),

@@ -26,7 +26,7 @@ import numpy as np
 
 from medvl.errors import ConfigError, DataError, MedvlError
 from medvl.io.atomic import replacing, sweep
-from medvl.io.image import WINDOW, ImageArray, read_image
+from medvl.io.image import WINDOW, ImageArray, read_radiograph
 from medvl.io.workers import run_all
 
 MAGIC = b"medvlim1"  # the version of the layout; part of every name, so an older cache is left alone
@@ -118,12 +118,16 @@ class ImageCache:
         return cls(home, places), errors
 
     def __getitem__(self, path: str) -> ImageArray:
-        """Return a copy of the pixels and the original size of the image at `path`."""
+        """Return a copy of the pixels and the original size of the image at `path`.
+
+        Raises:
+            DataError: It is not in the cache, or the cache was removed or damaged meanwhile.
+        """
         place = self._places.get(str(path))
         if place is None:
             raise DataError("this image is not in the cache", where=str(path), hint="it could not be read when built")
         if place.shard not in self._maps:
-            self._maps[place.shard] = np.memmap(place.shard, dtype=np.uint8, mode="r")
+            self._maps[place.shard] = _mapped(place.shard)
         height, width = place.shape
         flat = self._maps[place.shard][place.offset : place.offset + height * width]
         return ImageArray(np.array(flat).reshape(place.shape), place.original)
@@ -179,7 +183,7 @@ def _stamp(root: Path, path: str) -> Stamp:
 def _read(root: Path, path: str, size: int, window: tuple[float, float]) -> ImageArray | str:
     """Return an image, or the message of what is wrong with it."""
     try:
-        return read_image(root / path, size, window)
+        return read_radiograph(root / path, size, window)
     except DataError as error:
         return error.what
 
@@ -223,6 +227,17 @@ def _fill(blob: BinaryIO, read: partial[ImageArray | str], paths: list[str]) -> 
         blob.write(image.pixels.data)
     index = json.dumps(entries).encode()
     blob.write(index + len(index).to_bytes(8, "little") + MAGIC)
+
+
+def _mapped(file: Path) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Map a shard that was whole when the cache was opened."""
+    try:
+        if _index(file) is not None:
+            return np.memmap(file, dtype=np.uint8, mode="r")
+    except (OSError, ValueError):
+        pass
+    hint = "start again: what is missing is built anew"
+    raise DataError("the image cache was removed or damaged meanwhile", where=str(file), hint=hint)
 
 
 def _index(file: Path) -> list[dict[str, Any]] | None:

@@ -7,8 +7,9 @@ lies between -980 and -200 HU, where lungs and the skin's edge do and padding do
 1. A declared rescale is refused as *applied already* when it makes at least 1 % more of the values low than they are as
    stored, and at least 0.1 % of the stored values are soft edges.
 2. Otherwise a declared rescale that changes values is applied.
-3. Values that nothing rescales are Hounsfield units only if at least 0.1 % of them are soft edges; else the rescale is
-   missing, and nothing is guessed.
+3. Values that nothing rescales are Hounsfield units only if at least 0.1 % of them are soft edges, and 1 % lie between
+   -150 and 250 HU, as muscle and organs do in every patient; else the rescale is missing or was applied twice, and
+   nothing is guessed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from medvl.io.volume import VolumeError
 
 LOW, EDGES = -1500.0, (-980.0, -200.0)
-MORE_LOW, ENOUGH_EDGES = 0.01, 0.001
+TISSUE = -150.0, 250.0
+MORE_LOW, ENOUGH_EDGES, ENOUGH_TISSUE = 0.01, 0.001, 0.01
 BLACK, WHITE = -1024, 32767  # what values are clipped to; padding below air says nothing about the patient
 SAMPLED = 2_000_000  # voxels that the shares are taken over, on a regular grid
 
@@ -69,6 +71,9 @@ def hounsfield(
     if _edges(sample) < ENOUGH_EDGES:
         hint = "nothing lies between -980 and -200; expected Hounsfield units, or RescaleSlope and RescaleIntercept"
         raise VolumeError("rescale", "missing rescale: these values are no Hounsfield units", where=where, hint=hint)
+    if _share(sample, TISSUE) < ENOUGH_TISSUE:
+        hint = "next to nothing lies between -150 and 250, where muscle does; was a rescale applied twice?"
+        raise VolumeError("rescale", "wrong rescale: these values are no Hounsfield units", where=where, hint=hint)
     return applied(stored, Rescale()), notes
 
 
@@ -80,7 +85,11 @@ def applied_already(stored: NDArray[Any], rescale: Rescale) -> bool:
 
 def _edges(values: NDArray[Any]) -> float:
     """Return the share of soft edges."""
-    return float(((values > EDGES[0]) & (values < EDGES[1])).mean())
+    return _share(values, EDGES)
+
+
+def _share(values: NDArray[Any], between: tuple[float, float]) -> float:
+    return float(((values > between[0]) & (values < between[1])).mean())
 
 
 def applied(stored: NDArray[Any], rescale: Rescale) -> NDArray[np.int16]:

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from medvl.errors import DataError
 from medvl.io.pixels import ImageArray, fitted, guard, linear, percentile_window, shrink, to_uint8
 
-__all__ = ["ImageArray", "image_size", "read_image"]
+__all__ = ["ImageArray", "image_size", "read_image", "read_radiograph"]
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 WINDOW = (0.5, 99.5)
@@ -61,6 +61,20 @@ def read_image(
 
             return read_dicom(file, Path(path), size, window)
         return _read_picture(file, Path(path), size, window)
+
+
+def read_radiograph(
+    path: str | os.PathLike[str], size: int | None = None, window: tuple[float, float] = WINDOW
+) -> ImageArray:
+    """Read an image to learn from; arguments, result and errors as in `read_image`.
+
+    Raises:
+        DataError: Also where every pixel has one value: a black film is a failed export, and teaches what is not there.
+    """
+    image = read_image(path, size, window)
+    if image.pixels.min() == image.pixels.max():
+        raise DataError("this image is of one grey throughout", where=str(path))
+    return image
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

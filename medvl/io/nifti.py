@@ -107,16 +107,18 @@ def _shape(header: Any, path: Path) -> tuple[int, int, int]:
 
 
 def _payload(path: Path, offset: int, size: int) -> bytes:
-    """Unpack the voxels' bytes, and no more than them; at the end of the stream gzip compares its checksum."""
+    """Unpack the voxels' bytes; at the end of the stream, which damage may move on, gzip compares its checksum."""
     try:
         with _opened(path) as file:
             file.read(offset)
             data = file.read(size)
-            file.read(1)
+            rest = len(file.read(_EXTENSIONS))
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, error) from None
     if len(data) < size:
         raise _damaged(path, EOFError())
+    if rest == _EXTENSIONS:
+        raise VolumeError("unreadable", "damaged: more lies behind the voxels than the header says", where=str(path))
     return data
 
 

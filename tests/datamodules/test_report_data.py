@@ -211,7 +211,9 @@ def test_the_text_of_a_record() -> None:
 
 def write_table(folder: Path, *lines: str) -> Path:
     for name in ("a", "b", "c", "d"):
-        Image.fromarray(np.full((40, 30), 9 + ord(name), np.uint8)).save(folder / f"{name}.png")
+        grey = np.full((40, 30), 9 + ord(name), np.uint8)
+        grey[:, :2] = 0  # an image of one grey throughout is refused
+        Image.fromarray(grey).save(folder / f"{name}.png")
     (folder / "t.csv").write_text("\n".join(lines))
     return folder / "t.csv"
 

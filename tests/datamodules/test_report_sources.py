@@ -90,7 +90,7 @@ def test_openi_leaves_out_laterals_where_views_are_known(openi: Path) -> None:
     (openi / "indiana_projections.csv").write_text(table)
     loaded = OpenI(openi, split="test").load()
     assert loaded.records[0].images == ("CXR7_IM-1-2001.png",)
-    assert [problem.code for problem in loaded.problems] == ["view-left-out"]
+    assert [problem.code for problem in loaded.problems] == ["view-left-out", "patient-unnamed"]
 
 
 def test_openi_tells_what_cannot_be_read(openi: Path) -> None:
@@ -98,7 +98,8 @@ def test_openi_tells_what_cannot_be_read(openi: Path) -> None:
     (openi / "ecgen-radiology/9.xml").write_text('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>')
     (openi / "CXR7_IM-1-1001.png").unlink()
     read = OpenI(openi, split="test").read()
-    assert Counter(p.code for p in read.problems) == {"report-unreadable": 2, "image-missing": 1}
+    told = {"report-unreadable": 2, "image-missing": 1, "patient-unnamed": 1}
+    assert Counter(p.code for p in read.problems) == told
     assert read.records[0].images == ("CXR7_IM-1-2001.png",)
     (openi / "CXR7_IM-1-2001.png").unlink()
     assert [problem.fatal for problem in OpenI(openi, split="test").read().problems][:2] == [True, True]

@@ -38,7 +38,7 @@ def layout(tmp_path: Path) -> Callable[..., Path]:
         (tmp_path / images).mkdir(parents=True, exist_ok=True)
         reports = []
         for i, findings in enumerate(studies):
-            grey = np.full((20, 16), 1000 + i, np.uint16)
+            grey = np.arange(320, dtype=np.uint16).reshape(20, 16) + i
             Image.fromarray(grey).save(tmp_path / images / f"i{i}.png")
             reports.append({"StudyID": f"s{i}", "ImageID": f"i{i}.png", "findings": findings})
         rows = master or [

@@ -109,7 +109,7 @@ def test_val_is_dealt_from_train_images(vindr_twin: Path) -> None:
     loaded = VinDrCXR(vindr_twin).load()
     assert {r.split for r in loaded.records} == {"train", "val", "test"}
     assert all((r.split == "test") == r.path.startswith("test/") for r in loaded.records)
-    assert [p.code for p in loaded.problems] == ["split-dealt"]
+    assert [p.code for p in loaded.problems] == ["split-dealt", "patient-unnamed"]
     assert all(r.patient_id == r.image for r in loaded.records)
 
 

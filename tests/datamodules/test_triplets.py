@@ -43,7 +43,9 @@ def folder(tmp_path: Path) -> Path:
     """A table of studies, some without an image or a text, with their entities; the last nine are of val and test."""
     lines, entities = ["image,text,patient_id,study_id,labels,split"], []
     for i in range(STUDIES):
-        Image.fromarray(np.full((8, 8), 8 * i, np.uint8)).save(tmp_path / f"{i}.png")
+        grey = np.full((8, 8), 8 * i, np.uint8)
+        grey[0, 0] = 255  # an image of one grey throughout is refused
+        Image.fromarray(grey).save(tmp_path / f"{i}.png")
         found = [disease for k, disease in enumerate(DISEASES) if (i + 1) >> k & 1]
         split = "train" if i < 21 else "val" if i < 25 else "test"
         image, text = (f"{i}.png", f"Study {i}.")

@@ -82,11 +82,11 @@ def test_a_changed_image_is_read_again_and_few_others(tmp_path: Path, dataset: t
     opened(root, names, tmp_path / "cache")
     before = tree(tmp_path / "cache")
     assert len(before) > 1
-    Image.fromarray(np.full((50, 40), 7, np.uint8)).save(root / names[70])
+    Image.fromarray(np.arange(2000, dtype=np.uint8).reshape(50, 40)).save(root / names[70])
     cache, _ = opened(root, names, tmp_path / "cache")
     assert_whole(cache, root, names)
     assert len(tree(tmp_path / "cache").keys() - before.keys()) == 1
-    Image.fromarray(np.full((50, 40), 9, np.uint8)).save(root / "part/071b.png")
+    Image.fromarray(np.arange(2000, dtype=np.uint8).reshape(50, 40)[::-1]).save(root / "part/071b.png")
     cache, _ = opened(root, [*names, "part/071b.png"], tmp_path / "cache")
     assert_whole(cache, root, [*names, "part/071b.png"])
     assert len(tree(tmp_path / "cache").keys() - before.keys()) <= 3
