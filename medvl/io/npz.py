@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def read_npz(path: Path, array: str, affine: Affine, rescale: Sequence[Rescale] 
         raise VolumeError("unreadable", f"no array {array!r} in this archive", where=where) from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise VolumeError("truncated", "this archive is cut off or damaged", where=where) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, SyntaxError, TokenError) as error:
         raise VolumeError("unreadable", f"cannot be read ({type(error).__name__})", where=where) from error
     if kind.kind == "f" and (lost := int((~np.isfinite(values)).sum())):
         raise VolumeError("nan", f"{lost:,} of {values.size:,} voxels are not a number", where=where)
