@@ -35,6 +35,8 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         source: The dataset on disk.
         spacing: Millimetres between the network's voxels, along depth, height and width.
         window: Hounsfield units that become 0 and 1.
+        trim: Whether rows and columns of air beside the patient are left away: about half of what the network would
+            see.
         batch_size: Studies per rank and step.
         eval_batch_size: The same for evaluation; default `batch_size`.
         sections: The report's text: findings and impression (`both`), or one of them, the other where it is empty.
@@ -69,6 +71,7 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         source: VolumeSource,
         spacing: Spacing = (3.0, 1.5, 1.5),
         window: tuple[float, float] = (-1000.0, 1000.0),
+        trim: bool = True,
         batch_size: int = 8,
         eval_batch_size: int | None = None,
         sections: Sections = "both",
@@ -95,7 +98,7 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         if features and augment:
             raise ConfigError("features cannot be augmented", where="data.augment", hint="expected null")
         self.mined = Mined(triplets, entities, remine_every, several)
-        voxels = FeatureGrids(features) if features else Voxels(source, spacing, window)
+        voxels = FeatureGrids(features) if features else Voxels(source, spacing, window, trim)
         super().__init__(
             source,
             pixels=voxels,

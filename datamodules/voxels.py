@@ -17,6 +17,7 @@ from medvl.io.volume import DepthAxis
 from medvl.io.volume_store import VolumeStore
 
 Spacing = tuple[float, float, float]
+AIR = -500.0  # HU below which nothing of a patient lies, but lung, which never reaches the edge of a body
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,17 @@ class Scan:
 
     @classmethod
     def of(
-        cls, hu: NDArray[np.int16], spacing: Spacing, depth: DepthAxis, wanted: Spacing, window: tuple[float, float]
+        cls,
+        hu: NDArray[np.int16],
+        spacing: Spacing,
+        depth: DepthAxis,
+        wanted: Spacing,
+        window: tuple[float, float],
+        trim: bool = False,
     ) -> Scan:
-        """Bring Hounsfield units `(D, H, W)` to a spacing, `window` becoming 0 to 1."""
+        """Bring Hounsfield units `(D, H, W)` to a spacing, `window` becoming 0 to 1; see `Voxels` for `trim`."""
         low, high = window
+        hu = trimmed(hu) if trim else hu
         image = ((torch.from_numpy(hu.astype(np.float32)) - low) / (high - low)).clamp_(0, 1)
         return cls(resampled(image, spacing, wanted)[None], respaced(depth, wanted[0]))
 
@@ -48,13 +56,20 @@ class Voxels:
         source: The data set, which says what its tables declare of a volume.
         spacing: Millimetres between voxels along `(D, H, W)`.
         window: Hounsfield units that become 0 and 1.
+        trim: Whether rows and columns beside the patient, which show air in every slice, are left away. Slices never
+            are.
         workers: Processes that convert; one per core by default.
     """
 
     def __init__(
-        self, source: VolumeSource, spacing: Spacing, window: tuple[float, float], workers: int | None = None
+        self,
+        source: VolumeSource,
+        spacing: Spacing,
+        window: tuple[float, float],
+        trim: bool = False,
+        workers: int | None = None,
     ) -> None:
-        self.source, self.spacing, self.window, self.workers = source, spacing, window, workers
+        self.source, self.spacing, self.window, self.trim, self.workers = source, spacing, window, trim, workers
         self.store = VolumeStore(source.root)
 
     def prepare(self, paths: Sequence[str]) -> dict[str, str]:
@@ -71,7 +86,14 @@ class Voxels:
             DataError: It is not converted, or damaged.
         """
         stored = self.store[path]
-        return Scan.of(stored.whole(), stored.spacing, stored.depth, self.spacing, self.window)
+        return Scan.of(stored.whole(), stored.spacing, stored.depth, self.spacing, self.window, self.trim)
+
+
+def trimmed(hu: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Return `(D, H, W)` without the rows and columns at its sides that show nothing but air in any slice."""
+    solid = (hu > AIR).any(axis=0)
+    rows, columns = (np.flatnonzero(solid.any(axis=axis)) for axis in (1, 0))
+    return hu[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else hu
 
 
 def resampled(image: Tensor, spacing: Spacing, wanted: Spacing) -> Tensor:

@@ -24,7 +24,7 @@ class Locator:
 
     Args:
         task: The model.
-        data: Arguments of the datamodule it was trained with; `spacing` and `window` are used.
+        data: Arguments of the datamodule it was trained with; `spacing`, `window` and `trim` are used.
         device: A torch device; `auto` takes the accelerator where there is one.
 
     Raises:
@@ -36,7 +36,7 @@ class Locator:
         if min(depth, height, width) <= 0:
             raise _untold("spacing")
         low, high = _numbers(data, "window", 2)
-        self.spacing, self.window = (depth, height, width), (low, high)
+        self.spacing, self.window, self.trim = (depth, height, width), (low, high), bool(data.get("trim", True))
         found = "cuda" if torch.cuda.is_available() else "cpu"
         self.task = task.eval().to(torch.device(found if device == "auto" else device))
 
@@ -48,9 +48,9 @@ class Locator:
             sentences: What to look for, at least one.
             name: What the volume is called.
         """
-        scan = Scan.of(volume.hu, volume.spacing, volume.depth, self.spacing, self.window)
+        scan = Scan.of(volume.hu, volume.spacing, volume.depth, self.spacing, self.window, self.trim)
         depths = self.depths(scan, sentences)
-        answers, where = read(depths, self.task.confidence), depths.where
+        answers, where = read(depths, self.task.confidence, self.task.shift), depths.where
         rows = zip(sentences, answers, depths.axis.edges, depths.axis.valid, where, strict=True)
         found = tuple(_located(volume, text, answer, _profile(*row)) for text, answer, *row in rows)
         return LocatedVolume(name, found, self.task.confidence)

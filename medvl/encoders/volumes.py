@@ -111,7 +111,7 @@ def volume_mask(valid: Tensor | None, batch: int, grid: Size, stride: Size, devi
     for axis, step in enumerate(stride, start=1):
         if seen.shape[axis] > 1:
             short = -seen.shape[axis] % step
-            seen = F.pad(seen, [0, 0] * (3 - axis) + [0, short]).unflatten(axis, (-1, step)).any(dim=axis + 1)
+            seen = torch.unflatten(F.pad(seen, [0, 0] * (3 - axis) + [0, short]), axis, (-1, step)).any(dim=axis + 1)
     mask = seen.expand(-1, *grid).flatten(1)
     empty = ~mask.any(dim=1, keepdim=True)
     return mask | (empty & (torch.arange(mask.shape[1], device=mask.device) == 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,7 @@ from torchmetrics.utilities import dim_zero_cat
 from medvl.metrics.pieces import joined, pieces
 
 WITHIN_MM = (12, 24)
+EPS = 1e-6  # of a probability, so that its logit is finite
 
 
 def depth_errors(mm: Tensor, intervals: Sequence[Tensor]) -> Tensor:
@@ -50,15 +52,19 @@ class LocalisationMetrics(Metric):
 
     Args:
         threshold: Of `present`, below which nothing is answered; 0 answers always.
+        silence: Calibrates: the logits of `present` are shifted by `shift`, a figure more, so that this share of the
+            shown snippets is denied.
     """
 
     full_state_update = False
 
-    def __init__(self, threshold: float = 0.5) -> None:
+    def __init__(self, threshold: float = 0.5, silence: float | None = None) -> None:
         super().__init__()
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be in [0, 1], got {threshold}")
-        self.threshold = threshold
+        if silence is not None and not (0 <= silence <= 1 and 0 < threshold < 1):
+            raise ValueError(f"silence must be in [0, 1], and threshold inside (0, 1), got {silence} and {threshold}")
+        self.threshold, self.silence = threshold, silence
         self.rows: list[Tensor]  # flat: error, worst error, present and three pieces of the scan's number
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
@@ -86,10 +92,13 @@ class LocalisationMetrics(Metric):
         """Return the metrics of all ranks; NaN where there is nothing to judge."""
         rows = (dim_zero_cat(self.rows) if len(self.rows) else torch.zeros(0)).reshape(-1, 6)
         error, worst, present = rows[:, :3].double().unbind(1)
-        shown = ~error.isnan()
+        shown, found = ~error.isnan(), {}
+        if self.silence is not None:
+            found["shift"] = self._shift(present[shown], self.silence)
+            present = (present.logit(EPS) + found["shift"]).sigmoid()
         answered = shown & (present >= self.threshold)
         counted = torch.where(answered, error, worst)[shown]
-        found = {"mae": counted.mean(), "median": counted.quantile(0.5) if len(counted) else counted.mean()}
+        found |= {"mae": counted.mean(), "median": counted.quantile(0.5) if len(counted) else counted.mean()}
         found |= {f"within_{mm}": (answered & (error <= mm))[shown].double().mean() for mm in WITHIN_MM}
         found["mae_scans"] = _mean_of_means(counted, joined(rows[shown, 3:]))
         found["mae_answered"], found["abstained"] = error[answered].mean(), (~answered)[shown].double().mean()
@@ -97,6 +106,13 @@ class LocalisationMetrics(Metric):
         nothing = error.new_tensor(torch.nan)
         found["auroc_absent"] = binary_auroc(1 - present, (~shown).long()).double() if both else nothing
         return found
+
+    def _shift(self, present: Tensor, silence: float) -> Tensor:
+        """Return how far the logits must move for a share of them to fall below the threshold's."""
+        if not len(present):
+            return present.new_zeros(())
+        threshold = math.log(self.threshold / (1 - self.threshold))
+        return threshold - present.logit(EPS).quantile(silence)
 
 
 def _mean_of_means(values: Tensor, groups: Tensor) -> Tensor:

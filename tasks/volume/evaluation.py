@@ -26,13 +26,14 @@ class Evaluation(nn.Module):
 
     Args:
         classes: The labels, for the zero-shot figures; without any there are none.
+        silence: Calibrates what the model denies (see `LocalisationMetrics`).
     """
 
-    def __init__(self, classes: Sequence[str] = ()) -> None:
+    def __init__(self, classes: Sequence[str] = (), silence: float | None = None) -> None:
         super().__init__()
         self.instances = InstanceRetrieval(RECALL_AT)
         self.diseases = ZeroShotClassification(tuple(classes), "multilabel") if classes else None
-        self.depths, self.always = LocalisationMetrics(), LocalisationMetrics(threshold=0.0)
+        self.depths, self.always = LocalisationMetrics(silence=silence), LocalisationMetrics(threshold=0.0)
         self.scans = 0
 
     def update(

@@ -68,16 +68,32 @@ class Localiser(nn.Module):
             RadFinder does, in which a finding of a few tokens drowns; `smooth_max` (ours) compares every token and
             takes a log-mean-exp of the cosines, so that one place that fits is enough.
         sharpness: Of `smooth_max`: the larger, the closer to the maximum.
+        salience: Whether tokens say of themselves, too, how much there is to be spoken of (ours): it is learnt before
+            words are, and tells a model where to look for them.
     """
 
-    def __init__(self, temperature: float = 0.1, pooling: Pooling = "smooth_max", sharpness: float = 10.0) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        pooling: Pooling = "smooth_max",
+        sharpness: float = 50.0,
+        salience: bool = True,
+    ) -> None:
         super().__init__()
         if temperature <= 0 or sharpness <= 0:
             raise ValueError(f"temperature and sharpness must be > 0, got {temperature} and {sharpness}")
-        self.temperature, self.pooling, self.sharpness = temperature, pooling, sharpness
+        self.temperature, self.pooling, self.sharpness, self.salience = temperature, pooling, sharpness, salience
         self.absent = nn.Parameter(torch.zeros(()))
 
-    def forward(self, tokens: Tensor, mask: Tensor, snippets: Tensor, index: Tensor, axis: DepthGrid) -> Depths:
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        snippets: Tensor,
+        index: Tensor,
+        axis: DepthGrid,
+        salience: Tensor | None = None,
+    ) -> Depths:
         """Compare.
 
         Args:
@@ -86,11 +102,14 @@ class Localiser(nn.Module):
             snippets: `(S, C)`, of any length.
             index: Long `(S,)`, which volume each snippet speaks of.
             axis: Of the `B` volumes.
+            salience: `(B, D, N)`, in units of the cosine; None of none.
         """
         words, valid = F.normalize(snippets, dim=-1), axis.valid & mask.any(dim=2)
         if self.pooling == "mean":
             tokens = (tokens * mask[..., None]).sum(dim=2, keepdim=True)
         near = self._near(F.normalize(tokens, dim=-1), words, index)
+        if salience is not None:
+            near = near + (self._mean(salience, mask) if self.pooling == "mean" else salience)[index]
         cosine = near.squeeze(2) if self.pooling == "mean" else self._smooth_max(near, mask[index])
         logits = (cosine / self.temperature).masked_fill(~valid[index], -torch.inf)
         logits = torch.cat([logits, self.absent.expand(len(logits), 1)], dim=1)
@@ -104,10 +123,16 @@ class Localiser(nn.Module):
         found = torch.cat([torch.einsum("dnc,sc->sdn", one, own) for one, own in zip(tokens, parts, strict=True)])
         return torch.empty_like(found).index_copy(0, order, found)
 
+    @staticmethod
+    def _mean(values: Tensor, mask: Tensor) -> Tensor:
+        """Average `(B, D, N)` over the tokens of each depth, `(B, D, 1)`."""
+        return (values * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True).clamp_min(1)
+
     def _smooth_max(self, near: Tensor, mask: Tensor) -> Tensor:
         """Return the log-mean-exp over the tokens of each depth, `(S, D)`; 0 where there is none."""
         sharp = (near * self.sharpness).masked_fill(~mask, -torch.inf)
-        best = sharp.detach().amax(dim=2, keepdim=True).clamp_min(-self.sharpness)
+        best = sharp.detach().amax(dim=2, keepdim=True)
+        best = best.masked_fill(best.isneginf(), 0.0)
         mean = (sharp - best).exp().sum(dim=2) / mask.sum(dim=2).clamp_min(1)
         return torch.where(mask.any(dim=2), mean.clamp_min(1e-30).log() + best.squeeze(2), 0.0) / self.sharpness
 
@@ -148,9 +173,16 @@ class LocalisationLoss(nn.Module):
         return (mean_over_ranks(own) if self.training else own).clamp_min(1 / world_size())
 
 
-def read(depths: Depths, confidence: float = 0.8) -> list[Answer]:
-    """Read the answers off, each with the interval that holds `confidence` of its probability."""
+def read(depths: Depths, confidence: float = 0.8, shift: Tensor | float = 0.0) -> list[Answer]:
+    """Read the answers off, each with the interval that holds `confidence` of its probability.
+
+    Args:
+        depths: Of the snippets.
+        confidence: In (0, 1).
+        shift: What the logit of `present` is moved by.
+    """
     tail, where = (1 - confidence) / 2, depths.where
     cuts = (quantile(depths.axis, where, share).tolist() for share in (0.5, tail, 1 - tail))
     stretches = (tuple(one) for one in extents(depths.axis, where))
-    return [Answer(*row) for row in zip(*cuts, depths.present.tolist(), stretches, strict=True)]
+    present = (depths.logits[:, :-1].logsumexp(dim=1) - depths.logits[:, -1] + shift).sigmoid()
+    return [Answer(*row) for row in zip(*cuts, present.tolist(), stretches, strict=True)]

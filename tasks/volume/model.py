@@ -77,6 +77,7 @@ class VolumeModel(nn.Module):
         self.image_proj, self.text_proj = _projection(width, dim), _projection(words, dim)
         self.depth_proj, self.snippet_proj = _projection(width, dim), _projection(words, dim)
         self.localiser, self.depth_heads = localiser or Localiser(), depth_heads
+        self.salience = nn.Linear(width, 1) if self.localiser.salience and depth_heads == "own" else None
 
     def read_volumes(self, volumes: Tensor, valid: Tensor | None) -> Features:
         """Return the tokens of `(B, 1, D, H, W)` volumes in [0, 1]; `valid` `(B, D, H, W)` is False on padding."""
@@ -104,13 +105,15 @@ class VolumeModel(nn.Module):
     def locate(self, features: Features, grid: DepthGrid, snippets: Tensor, index: Tensor) -> Depths:
         """Compare snippets `(S, C)` with the depths of the volumes that `index` `(S,)` names."""
         depth, height, width = self.sides(features)
-        mask = features.mask.view(-1, depth, height * width)
+        mask, salience = features.mask.view(-1, depth, height * width), None
+        if self.salience is not None:
+            salience = self.salience(features.tokens).view(mask.shape)
         if self.depth_heads == "own":
             tokens = self.depth_proj(features.tokens)
             tokens = tokens.view(-1, depth, height * width, tokens.shape[-1])
         else:
             tokens, mask = self._embed_depths(features.tokens, mask), mask.any(dim=2, keepdim=True)
-        depths: Depths = self.localiser(tokens, mask, snippets, index, grid)
+        depths: Depths = self.localiser(tokens, mask, snippets, index, grid, salience)
         return depths
 
     def _embed_depths(self, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -69,6 +69,8 @@ class VolumeTask(LightningModule):
         negative: Templates that deny it.
         class_words: What a class is called in a sentence, where its label in lower case will not do.
         confidence: Share of the probability that the interval around an answer holds.
+        silence: Each validation calibrates when a snippet is answered with "not in this scan": so that this share of
+            those that a scan of val shows is.
         depth_heads: Whose heads depths and snippets go through: their `own`, or the `global` ones of volumes and
             reports, which need no loss of the depths.
         protocols: What test measures besides: `[ctrate/retrieval/first, ctrate/auc18]` (see `tasks.volume.protocols`).
@@ -103,6 +105,7 @@ class VolumeTask(LightningModule):
         negative: list[str] | None = None,
         class_words: dict[str, str] | None = None,
         confidence: float = 0.8,
+        silence: float = 0.01,
         depth_heads: DepthHeads = "own",
         protocols: list[str] | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
@@ -117,7 +120,9 @@ class VolumeTask(LightningModule):
         self.diseases = PromptDiseaseLoss(weight_cap)
         self.weights = {"contrastive": contrastive_weight, "disease": disease_weight, "depth": localisation_weight}
         self.templates = tuple(positive or POSITIVE), tuple(negative or NEGATIVE)
-        self.class_words, self.confidence = class_words or {}, confidence
+        self.class_words, self.confidence, self.silence = class_words or {}, confidence, silence
+        self.shift: Tensor
+        self.register_buffer("shift", torch.zeros(()))
         self.prompts, self.protocols = Prompts((), (), ()), Protocols(protocols or ())
         self.optimizer, self.schedule, self.lr_scale = optimizer, schedule or Schedule(), lr_scale or {}
         self.frozen, self.large_batch = tuple(freeze or ()), large_batch
@@ -141,7 +146,8 @@ class VolumeTask(LightningModule):
             self.diseases.balance(data.label_table("train"))
         if stage == "test":
             self.protocols.check(data)
-        self.val_evaluation, self.test_evaluation = (Evaluation(names).to(self.device) for _ in range(2))
+        self.val_evaluation = Evaluation(names, self.silence).to(self.device)
+        self.test_evaluation = Evaluation(names).to(self.device)
 
     def forward(self, batch: VolumeBatch) -> VolumeOutput:
         """Embed the studies of a batch and locate its snippets."""
@@ -245,7 +251,7 @@ class VolumeTask(LightningModule):
         return StepResults(SnippetResult.of(batch, answers), scans)
 
     def _answers(self, output: VolumeOutput) -> list[Answer]:
-        return read(output.depths, self.confidence)
+        return read(output.depths, self.confidence, self.shift)
 
     def _prompts(self) -> tuple[Tensor, Tensor]:
         """Return embeddings of prompts `(K, C)`: one drawn for each class in training, the mean of all otherwise."""
@@ -273,7 +279,10 @@ class VolumeTask(LightningModule):
         return temperature() if temperature is not None else torch.tensor(10.0, device=self.device)
 
     def _log_metrics(self, stage: str, evaluation: Evaluation) -> None:
-        values = {f"{stage}/{name}": value.to(self.device).float() for name, value in evaluation.compute().items()}
+        found = evaluation.compute()
+        if (shift := found.pop("shift", None)) is not None:
+            self.shift += shift.to(self.shift)
+        values = {f"{stage}/{name}": value.to(self.device).float() for name, value in found.items()}
         # The same on every rank, for the metrics have been reduced; Lightning warns of each that is not synchronised.
         self.log_dict(values, sync_dist=True)
         self.log("mae", values[f"{stage}/always/mae"], prog_bar=True, logger=False, sync_dist=True)

@@ -12,7 +12,7 @@ from datamodules.scans import ScanAugment, padded
 from datamodules.sources import CTRATE
 from datamodules.twins import ct_rate
 from datamodules.volumes import VolumeData
-from datamodules.voxels import resampled, respaced
+from datamodules.voxels import AIR, resampled, respaced, trimmed
 from medvl.errors import ConfigError
 from medvl.io.volume import DepthAxis
 
@@ -115,3 +115,17 @@ def test_labels_are_told_apart_from_silence(twin: Path) -> None:
 def test_impossible_options_are_refused(twin: Path, options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         VolumeData(CTRATE(twin), **options)  # type: ignore[arg-type]
+
+
+def test_only_air_beside_the_patient_is_left_away(twin: Path) -> None:
+    module = data(twin)
+    for path in [path for record in module.records("test") for path in record.volumes]:
+        hu = module.voxels.store[path].whole()
+        kept = trimmed(hu)
+        assert kept.shape[0] == hu.shape[0]
+        assert kept.size < 0.8 * hu.size
+        assert (kept > AIR).sum() == (hu > AIR).sum()
+        for side in (kept[:, 0], kept[:, -1], kept[:, :, 0], kept[:, :, -1]):
+            assert (side > AIR).any()
+    air = np.full((3, 4, 5), -1000, np.int16)
+    assert trimmed(air).shape == air.shape

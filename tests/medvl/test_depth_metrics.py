@@ -49,3 +49,24 @@ def test_nothing_to_judge_is_nan_and_wrong_input_is_refused() -> None:
         metric.update(torch.zeros(2), torch.ones(1), [spans()], torch.zeros(1, 2), torch.zeros(1))
     with pytest.raises(ValueError, match="not finite"):
         metric.update(torch.tensor([torch.nan]), torch.ones(1), [spans()], torch.zeros(1, 2), torch.zeros(1))
+
+
+def test_calibration_denies_the_share_asked_for() -> None:
+    generator = torch.Generator().manual_seed(0)
+    n = 400
+    present = torch.rand(n, generator=generator, dtype=torch.float64) * 0.4  # all of them denied at 0.5
+    intervals = [torch.tensor([[10.0, 20.0]]) if row % 4 else torch.zeros(0, 2) for row in range(n)]
+    plain, calibrated = LocalisationMetrics(), LocalisationMetrics(silence=0.05)
+    for metric in (plain, calibrated):
+        metric.update(torch.full((n,), 15.0), present, intervals, torch.tensor([[0.0, 90.0]] * n), torch.arange(n))
+    before, after = plain.compute(), calibrated.compute()
+    assert before["abstained"] == 1
+    assert float(after["abstained"]) == pytest.approx(0.05, abs=1 / 300)
+    assert float(after["auroc_absent"]) == pytest.approx(float(before["auroc_absent"]), abs=1e-6)
+    shown = present[torch.arange(n) % 4 != 0]
+    shifted = (shown.logit() + after["shift"]).sigmoid()
+    assert float((shifted < 0.5).double().mean()) == pytest.approx(float(after["abstained"]), abs=1e-9)
+    empty = LocalisationMetrics(silence=0.05)
+    assert float(empty.compute()["shift"]) == 0
+    with pytest.raises(ValueError, match="silence"):
+        LocalisationMetrics(threshold=0.0, silence=0.1)

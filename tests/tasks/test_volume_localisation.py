@@ -35,19 +35,22 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
+@pytest.mark.parametrize("salient", [False, True])
 @pytest.mark.parametrize("pooling", ["mean", "smooth_max"])
-def test_every_snippet_is_compared_with_its_own_volume(pooling: str) -> None:
+def test_every_snippet_is_compared_with_its_own_volume(pooling: str, salient: bool) -> None:
     tokens, mask, snippets, index = inputs()
+    salience = torch.linspace(-2, 2, mask.numel(), dtype=torch.float64).view(mask.shape) * salient
     model = Localiser(0.1, pooling, sharpness=20.0).double()  # type: ignore[arg-type]
-    found = model(tokens, mask, snippets, index, axis())
+    found = model(tokens, mask, snippets, index, axis(), salience if salient else None)
     for s in range(S):
         for d in range(D):
             own = tokens[index[s], d][mask[index[s], d]]
             if not len(own):
                 assert found.logits[s, d] == -torch.inf
                 continue
-            cosine = F.cosine_similarity(own, snippets[s][None], dim=-1)
-            expected = F.cosine_similarity(own.mean(0), snippets[s], dim=0)
+            more = salience[index[s], d][mask[index[s], d]]
+            cosine = F.cosine_similarity(own, snippets[s][None], dim=-1) + more
+            expected = F.cosine_similarity(own.mean(0), snippets[s], dim=0) + more.mean()
             if pooling == "smooth_max":
                 expected = torch.logsumexp(20 * cosine, 0) / 20 - math.log(len(own)) / 20
             assert found.logits[s, d].item() == pytest.approx(10 * expected.item(), abs=1e-9)
@@ -104,6 +107,17 @@ def test_answers_are_in_mm() -> None:
     assert answers[0].extents == ((30, 40),)
     assert answers[1].mm == pytest.approx(15)
     assert answers[1].present < 0.01
+
+
+def test_presence_is_shifted_and_places_are_not() -> None:
+    tokens, mask, snippets, index = inputs()
+    depths = Localiser()(tokens, mask, snippets, index, axis())
+    plain, shifted = read(depths), read(depths, shift=torch.tensor(1.5))
+    for before, after, present in zip(plain, shifted, depths.present.tolist(), strict=True):
+        assert before.present == pytest.approx(present, rel=1e-6)
+        odds = math.log(present / (1 - present)) + 1.5
+        assert after.present == pytest.approx(1 / (1 + math.exp(-odds)), rel=1e-6)
+        assert (after.mm, after.low, after.high, after.extents) == (before.mm, before.low, before.high, before.extents)
 
 
 def test_margins_need_no_bias_and_the_loss_ignores_what_is_not_known() -> None:
