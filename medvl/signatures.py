@@ -75,6 +75,8 @@ def unrelated(seen: Evidence) -> Finding | None:
     if len(seen.image) < LEAST:
         return None
     near = _nearer(seen, _strangers(seen))
+    if math.isnan(near):  # all say the same
+        return None
     return Finding(
         "unrelated image and text",
         _severity(near <= PAIRED, near <= CHANCE_AUC),

@@ -248,6 +248,7 @@ def test_partners_are_compared_with_strangers_only() -> None:
     assert found is not None
     assert f"in {np.mean(wins):.0%} of comparisons" in found.evidence
     assert over_separated(replace(seen, shows=(frozenset(),) * STUDIES)) is None
+    assert unrelated(replace(seen, said=(1,) * STUDIES)) is None
     assert unrelated(replace(seen, image=image[:10], text=text[:10], said=seen.said[:10])) is None
 
 
