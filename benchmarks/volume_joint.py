@@ -34,8 +34,8 @@ WAYS = ("i2t", "t2i")
 def run(
     seed: int = 0,
     seeds: int = 3,
-    steps: int = 600,
-    studies: int = 600,
+    steps: int = 1200,
+    studies: int = 2000,
     test_studies: int = 1200,
     pool: int = 100,
     size: int = 0,

@@ -112,8 +112,8 @@ def run(
     parts: list[str] | None = None,
     seed: int = 0,
     seeds: int = 3,
-    steps: int = 600,
-    studies: int = 600,
+    steps: int = 1200,
+    studies: int = 2000,
     size: int = 0,
     keep: str = "",
 ) -> dict[str, Any]:
