@@ -7,7 +7,9 @@ processes, temporary folder and cache, and is sampled from outside every few sec
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from benchmarks.harness import RESULTS, ROOT, write_result
 from benchmarks.soak_loads import BEGAN, LOADS
 from benchmarks.soak_samples import COUNTED, Sample, append, kept_in, leaked, look, settled, slope, thinned
 from benchmarks.training import call, films, logged
+from medvl.io.atomic import write_text
 from medvl.viz.chart import Line
 from medvl.viz.figure import line_figure
 
@@ -30,6 +33,7 @@ STUDIES, SIDE = 60, 160
 FLAT = 10.0  # MiB per hour that are let pass: 1.6 GiB in a week
 RESTS = 6  # samples between rounds that are enough to judge by; with fewer, those taken at any time are
 POINTS = 30  # of a line in the figure
+DONE = "done.json"  # of a finished load: what it left behind
 GRACE = 1200.0  # seconds for imports before, and for the last round after
 
 
@@ -41,7 +45,7 @@ def run(minutes: float = 20.0, seed: int = 0, every: float = 3.0, parts: str = "
         seed: Of the twin.
         every: Seconds between two samples.
         parts: Loads to run, with commas; all if empty.
-        keep: Folder that keeps the samples and the logs.
+        keep: Folder that keeps the samples and the logs; a load that is done there is only judged again.
     """
     names = parts.split(",") if parts else list(LOADS)
     taken: dict[str, tuple[list[Sample], dict[str, Any]]] = {}
@@ -78,8 +82,20 @@ def soak(name: str, place: Path, seconds: float, every: float, seed: int) -> tup
     Raises:
         RuntimeError: The load failed, or did not end.
     """
+    if not (place / DONE).exists():
+        if (place / BEGAN).exists():  # it is ours, and was cut off
+            shutil.rmtree(place)
+        behind = _work(name, place, seconds, every, seed)
+        write_text(place / DONE, [json.dumps(behind)])
+    behind = json.loads((place / DONE).read_text(encoding="utf-8"))
+    samples, rests = kept_in(place / "samples.jsonl"), kept_in(place / f"rests-{name}.jsonl")
+    return samples, judge(samples, rests, behind) | {"steps_of_longest_run": _steps(place)}
+
+
+def _work(name: str, place: Path, seconds: float, every: float, seed: int) -> dict[str, int]:
+    """Run one load and sample it; return what it left behind."""
     for folder in ("tmp", "cache"):
-        (place / folder).mkdir(parents=True)
+        (place / folder).mkdir(parents=True, exist_ok=True)
     call("data", "twin", "padchest-gr", str(place / "twin"), *films(STUDIES, seed, SIDE))
     variables = os.environ | {"TMPDIR": str(place / "tmp"), "MEDVL_CACHE": str(place / "cache")}
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -95,10 +111,7 @@ def soak(name: str, place: Path, seconds: float, every: float, seed: int) -> tup
     if worker.returncode:
         tail = (place / "log.txt").read_text(encoding="utf-8").splitlines()[-8:]
         raise RuntimeError("\n".join([f"the load {name!r} failed", *tail]))
-    samples, rests = kept_in(place / "samples.jsonl"), kept_in(place / f"rests-{name}.jsonl")
-    last = look(psutil.Process(), place, 0.0)
-    behind_it = {"processes": behind, "temp_files": last.temp_files}
-    return samples, judge(samples, rests, behind_it) | {"steps_of_longest_run": _steps(place)}
+    return {"processes": behind, "temp_files": look(psutil.Process(), place, 0.0).temp_files}
 
 
 def _sample(worker: subprocess.Popen[bytes], place: Path, seconds: float, every: float) -> None:
@@ -155,7 +168,7 @@ def judge(samples: Sequence[Sample], rests: Sequence[Sample], left_behind: dict[
         "interval": [low, high],
         "flat": growth <= FLAT or low <= 0,
         "leaked": still,
-        "leaks": sum(max(0, still[name]) for name in COUNTED) + sum(left_behind.values()),
+        "leaks": sum(still.values()) + sum(left_behind.values()),
         "left_behind": left_behind,
         "mib_per_hour_in_work": slope(samples)[0],
         "memory_mib": calm[len(calm) // 2].memory,

@@ -99,18 +99,17 @@ def slope(samples: Sequence[Sample]) -> tuple[float, float, float]:
 
 
 def leaked(samples: Sequence[Sample]) -> dict[str, int]:
-    """Return by how much each count grew from the first part of the settled time to the last.
+    """Return by how much the least of each count in the last part of the settled time exceeds the most in the first.
 
-    The least of each part counts: what is held at rest, however busy the moments between are.
+    Counts breathe with the load: a queue that was closed keeps its handles until it is collected. What leaks in every
+    round leaves that behind; half of a steady growth is told, for each part has its own share of it.
     """
     kept = settled(samples)
     width = max(1, round(WINDOW * len(kept)))
-    first, last = kept[:width], kept[-width:]
-
-    def least(part: Sequence[Sample], name: str) -> int:
-        return min(int(getattr(sample, name)) for sample in part)
-
-    return {name: least(last, name) - least(first, name) for name in COUNTED}
+    first, last = (
+        [{name: getattr(one, name) for name in COUNTED} for one in part] for part in (kept[:width], kept[-width:])
+    )
+    return {name: max(0, min(one[name] for one in last) - max(one[name] for one in first)) for name in COUNTED}
 
 
 def thinned(samples: Sequence[Sample], points: int) -> list[tuple[float, float]]:

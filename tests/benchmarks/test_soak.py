@@ -71,3 +71,4 @@ def test_a_load_is_soaked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert found["left_behind"] == {"processes": 0, "temp_files": 0}
     assert found["most"]["processes"] == 3  # with two workers
     assert found["memory_mib"] > 50
+    assert soak.soak("loader", tmp_path / "loader", seconds=3.0, every=0.2, seed=0) == (taken, found)  # only judged
