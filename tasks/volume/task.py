@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.batches import VolumeBatch
+from medvl.distributed import alone
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from medvl.freezing import freeze as freeze_parts
 from medvl.freezing import rest
@@ -243,7 +244,8 @@ class VolumeTask(LightningModule):
             self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=studies)
 
     def _evaluate(self, batch: VolumeBatch, stage: str, evaluation: Evaluation) -> StepResults:
-        output, _ = self.shared_step(batch, stage)
+        with alone():
+            output, _ = self.shared_step(batch, stage)
         answers = self._answers(output)
         probability = None if output.diseases is None else output.diseases.sigmoid()
         evaluation.update(batch, output.volumes, output.reports, probability, answers)
