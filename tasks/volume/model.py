@@ -17,9 +17,10 @@ DepthHeads = Literal["own", "global"]
 
 
 class MapHead(nn.Module):
-    """Pools tokens by attention of one learnt query (the MAP head of SigLIP, arXiv 2303.15343).
+    """Pools tokens by attention of one learnt query (the MAP head of SigLIP, arXiv 2303.15343), and by their maxima.
 
-    A mean over thousands of tokens hides a finding that a few of them show.
+    A mean over thousands of tokens hides a finding that a few of them show, and before it is trained a query attends to
+    all of them alike; the greatest value of each channel (ours) is there from the first step.
 
     Args:
         width: Channels.
@@ -30,6 +31,7 @@ class MapHead(nn.Module):
         super().__init__()
         self.query = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.most = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
@@ -37,6 +39,7 @@ class MapHead(nn.Module):
         """Map `(B, N, C)` and their mask `(B, N)`, True on content, to `(B, C)`."""
         query = self.query.expand(len(tokens), -1, -1)
         found = self.attention(query, tokens, tokens, key_padding_mask=~mask, need_weights=False)[0][:, 0]
+        found = found + self.most(tokens.masked_fill(~mask[..., None], -torch.inf).amax(dim=1))
         pooled: Tensor = found + self.mlp(self.norm(found))
         return pooled
 

@@ -72,7 +72,7 @@ def task(**options: float) -> VolumeTask:
 def test_it_learns_where_and_whether() -> None:
     one, model = batch(8), task()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(200):
+    for _ in range(120):
         losses = model.losses(model(one), one)
         optimizer.zero_grad()
         losses["loss"].backward()
