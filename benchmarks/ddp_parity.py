@@ -94,7 +94,7 @@ def _on_rank(rank: int, folder: str, names: list[str]) -> None:
 
 def _one_process(name: str, world: int) -> dict[str, Found]:
     """Return what one process finds with the batches of all ranks."""
-    batches = [[items for (items,) in parts] for parts in itertools.zip_longest(*_dealt(world), fillvalue=())]
+    batches = [[items for (items,) in parts] for parts in itertools.zip_longest(*_dealt(world), fillvalue=([],))]
     found = {share: gradients(make(name), parts) for share, parts in SHARES[world].items()}
     return found | {"metrics": make(name).metrics(batches)}
 
