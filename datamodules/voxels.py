@@ -91,7 +91,7 @@ class Voxels:
 
 def trimmed(hu: NDArray[np.int16]) -> NDArray[np.int16]:
     """Return `(D, H, W)` without the rows and columns at its sides that show nothing but air in any slice."""
-    solid = (hu > AIR).any(axis=0)
+    solid: NDArray[np.bool_] = np.any(hu > AIR, axis=0)
     rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
     return hu[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else hu
 
