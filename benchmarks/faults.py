@@ -41,9 +41,11 @@ from datamodules.check import check_source
 from datamodules.intake import OnError
 from datamodules.records import AnyRecord, PhraseRecord, Problem, VolumeRecord
 from datamodules.shared import SourceData
+from datamodules.sources.splits import SPLIT_DEALT
 from datamodules.volumes import VolumeData
 from medvl.errors import MedvlError
 
+_STATEMENTS = {SPLIT_DEALT, "patient-unnamed"}  # tell the size of what is left, and so stand for no loss
 SECONDS = 120  # within which a check or a training of so little must end
 
 
@@ -256,7 +258,7 @@ def _uncounted(clean: Content, end: Content) -> int:
     """
     gone = clean.units - end.units
     gone = {unit for unit in gone if len(unit) == 1 or unit[:1] not in gone}
-    new = Counter((p.where, p.code, p.path, p.message) for p in end.told)
+    new = Counter((p.where, p.code, p.path, p.message) for p in end.told if p.code not in _STATEMENTS)
     new -= Counter((p.where, p.code, p.path, p.message) for p in clean.told)
     stood = sum(count * max([1, *(int(word) for word in message.split() if word.isdigit() and len(word) < 4)])
                 for (_, _, _, message), count in new.items())  # fmt: skip

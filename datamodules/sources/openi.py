@@ -16,6 +16,7 @@ from medvl.errors import DataError
 from medvl.text.sections import one_line
 
 REPORTS, PROJECTIONS = "ecgen-radiology", "indiana_projections.csv"
+_NUMBER = re.compile(r"CXR(\d+)_")
 _TWICE = re.compile(r"^(CXR(\d+))_\2(?=_)")  # CXR1_1_IM-0001-3001 is 1_IM-0001-3001 in the table of views
 _LARGEST = 1 << 20  # bytes of a report; those of Open-i have some thousands
 
@@ -86,6 +87,16 @@ class OpenI(ReportSource):
         for path in self.tables():
             if path.suffix == ".xml":
                 yield from self._study(path, views)
+        yield from self._orphans()
+
+    def _orphans(self) -> Iterator[Problem]:
+        """Remark how many images lie here whose report does not."""
+        known = {path.stem for path in self.tables() if path.suffix == ".xml"}
+        numbers = (_NUMBER.match(path.name) for path in self.root.glob("CXR*.png"))
+        orphans = sum(found[1] not in known for found in numbers if found)
+        if orphans:
+            message = f"{orphans} images are here whose report is not"
+            yield Problem("report-missing", self.root.name, message, fatal=False)
 
     def _views(self) -> dict[str, str] | None:
         """Return the view of every image of the Kaggle form; None where nothing tells them."""
