@@ -132,7 +132,7 @@ class Training:
         return logged
 
 
-def run(times: int = 10, seed: int = 0, studies: int = 24, tasks: str = "grounding,alignment,volume") -> dict[str, Any]:
+def run(times: int = 10, seed: int = 0, studies: int = 48, tasks: str = "grounding,alignment,volume") -> dict[str, Any]:
     """Kill and go on, so many times for each task, and count the runs that end as if they had not been killed.
 
     Args:

@@ -12,11 +12,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage(WeightAveraging):
-    """Lightning's average of the weights as an exponential one, with four things settled.
+    """Lightning's average of the weights as an exponential one, with five things settled.
 
     A young average forgets faster, `min(decay, (1 + n) / (10 + n))` after `n` steps, so that it does not drag random
     weights along. It lives on the device that trains: Lightning makes it before the model gets there, and each step
     would copy all weights to the CPU. Buffers are copied, not averaged: whole numbers among them would be truncated.
+    It takes over the buffers that the model's own `setup` has changed, for those of another shape cannot be swapped.
     Nothing is said where a checkpoint is only used: its `state_dict` holds the average, so that needs no callback.
 
     A checkpoint holds the weights in training beside the average, so that a run goes on as it was.
@@ -36,10 +37,25 @@ class MovingAverage(WeightAveraging):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the average, where the model will be."""
-        self._device = trainer.strategy.root_device
+        self._device, self._complete = trainer.strategy.root_device, False
         super().setup(trainer, pl_module, stage)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Complete the average, unless it is that of a run that goes on."""
+        self._adopt_buffers(pl_module)
+
+    def _adopt_buffers(self, pl_module: LightningModule) -> None:
+        if self._average_model is None or self._complete:
+            return
+        averaged = dict(self._average_model.module.named_modules())
+        for name, module in pl_module.named_modules():
+            if module._buffers and name in averaged:  # metrics, which have none, may be made anew
+                kept = {key: None if value is None else value.clone() for key, value in module._buffers.items()}
+                averaged[name]._buffers = kept
+        self._complete = True
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the average of a run that goes on."""
         if trainer.state.fn == TrainerFn.FITTING:
+            self._adopt_buffers(pl_module)
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

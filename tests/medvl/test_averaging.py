@@ -24,7 +24,11 @@ class Line(LightningModule):
         self.net = nn.Linear(1, 1)
         nn.init.ones_(self.net.weight)
         self.register_buffer("places", torch.arange(100))
+        self.register_buffer("known", torch.zeros(()), persistent=False)
         self.validated: list[float] = []
+
+    def setup(self, stage: str) -> None:
+        self.known = torch.ones(3)  # as a task that learns from its data how many classes there are
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
         return (self.net(batch) ** 2).mean()
