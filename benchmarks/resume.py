@@ -191,13 +191,17 @@ def difference(whole: Path, cut: Path) -> str:
     """Return what differs between two runs, empty where nothing does."""
     import torch
 
-    lines = [[json.loads(line) for line in (run / "metrics.jsonl").open(encoding="utf-8")] for run in (whole, cut)]
+    lines = [_lines(run) for run in (whole, cut)]
     one, other = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (whole, cut))
     parts = [name for name in STATES if not _same(one.get(name), other.get(name))]
     steps = [line["step"] for line in lines[0] if line not in lines[1]]
     steps += [line["step"] for line in lines[1] if line not in lines[0]]
     parts += [f"metrics from step {min(steps)}"] if steps else ["order of metrics"] if lines[0] != lines[1] else []
     return ", ".join(parts)
+
+
+def _lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -214,8 +218,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _ends(run: Path) -> list[int]:
     """Return the counts of steps after which an epoch ends, but for the run's own end."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").open(encoding="utf-8")]
-    pairs = itertools.pairwise(line for line in lines if "train/loss" in line)
+    pairs = itertools.pairwise(line for line in _lines(run) if "train/loss" in line)
     return [before["step"] + 1 for before, after in pairs if before["epoch"] != after["epoch"]]
 
 

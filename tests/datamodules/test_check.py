@@ -80,7 +80,8 @@ def test_quarantine_list_leaves_a_clean_dataset(table: Path, tmp_path: Path) -> 
     listed = tmp_path / "new" / "quarantine.jsonl"
     report = check_source(PhraseTable(table, box_format="xyxy_norm"), workers=0)
     assert write_quarantine(listed, report.problems) == 6
-    assert all(set(json.loads(line)) == {"path", "row", "code", "message"} for line in listed.open())
+    rows = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert all(set(row) == {"path", "row", "code", "message"} for row in rows)
     found = read_quarantine(listed)
     assert found.paths == {"cut16.png", "cutjpg.jpg", "text.png", "none.png"}
     source = PhraseTable(table, box_format="xyxy_norm", quarantine=listed)

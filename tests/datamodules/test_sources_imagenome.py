@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pictures import size_of
 from PIL import Image
 
 from datamodules.sources import ChestImaGenome
@@ -200,7 +201,7 @@ def plain_reading(root: Path) -> dict[tuple[str, str], dict[str, tuple[float, ..
     for path in (root / "silver_dataset" / "scene_graph").iterdir():
         graph = json.loads(path.read_text())
         image = next(root.rglob(f"{graph['image_id']}.jpg"))
-        width, height = Image.open(image).size
+        width, height = size_of(image)
         size = (width, height, width, height)
         things = {o["bbox_name"]: o for o in graph["objects"]}
         for entry in graph["attributes"]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from pictures import size_of
 
 from datamodules.check import check_source
 from datamodules.sources import PhraseTable
@@ -49,7 +49,7 @@ def test_it_is_a_table_as_any_user_has(folder: Path) -> None:
     records = source.load().records
     assert {record.split for record in records} == {"train", "val", "test"}
     assert {len(record.boxes) for record in records} >= {0, 1, 2}
-    assert all(Image.open(folder / record.path).size == (96, 96) for record in records[:5])
+    assert all(size_of(folder / record.path) == (96, 96) for record in records[:5])
 
 
 def test_what_is_affirmed_may_not_be_there(rows: list[dict[str, Any]]) -> None:

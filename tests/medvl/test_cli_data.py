@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_toy import Run, medvl
-from PIL import Image
+from pictures import size_of
 
 from datamodules.twins import TWINS
 
@@ -44,7 +44,7 @@ def test_a_twin_is_written_checked_shown_and_converted(medvl: Run, twin: str, so
     assert status == 0
     assert "split-dealt" in out if twin != "padchest-gr" else out.splitlines()[-1] == "no problem found"
     assert medvl(f"data show {source} twin --n 4 --output pictures/four.png")[:2] == (0, "pictures/four.png\n")
-    assert min(Image.open("pictures/four.png").size) > 200
+    assert min(size_of("pictures/four.png")) > 200
     status, out, _ = medvl(f"data convert {source} twin --size 64")
     assert status == 0
     assert out.startswith(tuple(str(n) for n in range(1, 9)))
@@ -96,5 +96,5 @@ def test_a_twin_with_reports_is_written_checked_shown_and_converted(medvl: Run) 
     assert status == 0
     assert out.startswith("8 studies, ")
     assert medvl("data show mimic-cxr twin --n 4 --output four.png")[:2] == (0, "four.png\n")
-    assert min(Image.open("four.png").size) > 200
+    assert min(size_of("four.png")) > 200
     assert medvl("data convert mimic-cxr twin --size 64")[0] == 0

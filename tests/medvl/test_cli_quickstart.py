@@ -69,7 +69,8 @@ def test_a_trained_run_predicts_on_a_table_of_ones_own(medvl: Run, padchest_twin
     for words in (f"--run {run} --config mine.yaml", f"--run {run} {flags}"):
         status, _, error = medvl(f"predict {words}")
         assert status == 0, error
-        images = {json.loads(line)["image"] for line in (run / "predictions/predictions.jsonl").open()}
+        lines = (run / "predictions/predictions.jsonl").read_text().splitlines()
+        images = {json.loads(line)["image"] for line in lines}
         assert all((table_twin / image).is_file() for image in images)
     assert json.loads((run / "predictions/predictions.data.json").read_text())["source"] == "table"
     (aside,) = (path for path in (run / "predictions").glob("padchest-gr-*") if path.is_dir())

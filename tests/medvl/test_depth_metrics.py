@@ -51,6 +51,7 @@ def test_nothing_to_judge_is_nan_and_wrong_input_is_refused() -> None:
         metric.update(torch.tensor([torch.nan]), torch.ones(1), [spans()], torch.zeros(1, 2), torch.zeros(1))
 
 
+@pytest.mark.filterwarnings("ignore:The ..compute.. method")
 def test_calibration_denies_the_share_asked_for() -> None:
     generator = torch.Generator().manual_seed(0)
     n = 400

@@ -194,6 +194,7 @@ def broken_files(folder: Path) -> dict[Path, str]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_every_broken_file_is_a_short_error_that_names_it(tmp_path: Path) -> None:
     cases = broken_files(tmp_path / "broken")
     for path, message in cases.items():

@@ -191,6 +191,7 @@ def test_memory_grows_with_the_chunk_not_with_the_square() -> None:
     assert 50 * 4000 * 4 <= largest.size <= 50 * 4000 * 8
 
 
+@pytest.mark.filterwarnings("ignore:The ..compute.. method")
 def test_empty_metrics_are_nan_and_wrong_input_is_said() -> None:
     assert all(value.isnan() for value in ClassRetrieval(classes=("a",)).compute().values())
     assert InstanceRetrieval().compute()["i2t/r@1"].isnan()
@@ -285,6 +286,7 @@ def test_multilabel_equals_plain_python_with_unknown_labels() -> None:
     assert math.isnan(values["f1/none"])
 
 
+@pytest.mark.filterwarnings("ignore:The ..compute.. method")
 def test_multiclass_shares_ties_out() -> None:
     metric = ZeroShotClassification(["a", "b"], minority=["b"])
     metric.update(torch.tensor([[0.5, 0.1], [0.2, 0.2], [-0.3, -0.2]]), torch.tensor([0, 0, 0]))

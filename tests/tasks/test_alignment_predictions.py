@@ -83,9 +83,9 @@ def test_a_run_leaves_embeddings_and_neighbours(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     medvl(f"fit {short(tmp_path / 'twin', 1)}")
     run = Path("runs/alignment/alignment/latest").resolve()
-    assert any("val/loss" in line for line in (run / "metrics.jsonl").open())
+    assert any("val/loss" in line for line in (run / "metrics.jsonl").read_text().splitlines())
     medvl(f"test --run {run}")
-    tested = list(map(json.loads, (run / "predictions/neighbours.jsonl").open()))
+    tested = list(map(json.loads, (run / "predictions/neighbours.jsonl").read_text().splitlines()))
     assert "One&#x27;s own partner" in (run / "report.html").read_text()
     known = Evidence.of(run)
     assert len(known.image) == len(known.said) == len(known.shows) == len(tested) > 0

@@ -178,7 +178,8 @@ def test_a_run_is_tested(twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     medvl(f"fit {short(twin, 1)}")
     run = Path("runs/alignment/alignment/latest").resolve()
     medvl(f"test --run {run} --ckpt_path best")
-    tested = [line for line in map(json.loads, (run / "metrics.jsonl").open()) if "test/mean_recall" in line]
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    tested = [line for line in lines if "test/mean_recall" in line]
     assert 0 < tested[-1]["test/mean_chance"] < 1
     assert "test/i2t/p@10/Edema" in tested[-1]
     assert not [name for name in tested[-1] if name.endswith("/No Finding")]

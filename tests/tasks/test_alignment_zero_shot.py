@@ -161,7 +161,7 @@ def test_five_of_chexpert_are_told_apart(
     run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     here = run.parents[3]
-    rows = list(csv.DictReader((here / "chexpert/valid.csv").open()))
+    rows = list(csv.DictReader((here / "chexpert/valid.csv").read_text().splitlines()))
     source = next(here.glob("chexpert/valid/*/*/*frontal*"))
     for number, row in enumerate(rows):  # a patient each, who has one of the five
         place = f"valid/patient{number:05d}/study1/view1_frontal.jpg"

@@ -149,7 +149,8 @@ def test_scores_are_additive_attention() -> None:
     for p, b in enumerate(row.tolist()):
         threshold, weight = scorer.threshold(sentence[p]), scorer.weight(sentence[p])
         for n in range(5):
-            expected = sum(weight[r] * max(0.0, float(found[b, n, r] + threshold[r])) for r in range(6)) - 2.0
+            moved = (found[b, n] + threshold).detach()
+            expected = sum(weight[r] * max(0.0, float(moved[r])) for r in range(6)) - 2.0
             torch.testing.assert_close(scores[p, n], expected, atol=1e-5, rtol=1e-5)
 
 
