@@ -12,12 +12,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage(WeightAveraging):
-    """Lightning's average of the weights as an exponential one, with five things settled.
+    """Lightning's average of the weights as an exponential one, with six things settled.
 
     A young average forgets faster, `min(decay, (1 + n) / (10 + n))` after `n` steps, so that it does not drag random
     weights along. It lives on the device that trains: Lightning makes it before the model gets there, and each step
     would copy all weights to the CPU. Buffers are copied, not averaged: whole numbers among them would be truncated.
     It takes over the buffers that the model's own `setup` has changed, for those of another shape cannot be swapped.
+    What a validation finds for the model to keep, a threshold say, is in its checkpoint.
     Nothing is said where a checkpoint is only used: its `state_dict` holds the average, so that needs no callback.
 
     A checkpoint holds the weights in training beside the average, so that a run goes on as it was.
@@ -53,6 +54,12 @@ class MovingAverage(WeightAveraging):
                 kept = {key: None if value is None else value.clone() for key, value in module._buffers.items()}
                 averaged[name]._buffers = kept
         self._complete = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy buffers again before a checkpoint is saved: validation calibrates the weights in training."""
+        if self._average_model is not None and self._complete:
+            for own, found in zip(self._average_model.module.buffers(), pl_module.buffers(), strict=True):
+                own.copy_(found)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the average of a run that goes on."""

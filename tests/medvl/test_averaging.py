@@ -25,6 +25,7 @@ class Line(LightningModule):
         nn.init.ones_(self.net.weight)
         self.register_buffer("places", torch.arange(100))
         self.register_buffer("known", torch.zeros(()), persistent=False)
+        self.register_buffer("calibrated", torch.zeros(()))
         self.validated: list[float] = []
 
     def setup(self, stage: str) -> None:
@@ -35,6 +36,9 @@ class Line(LightningModule):
 
     def validation_step(self, batch: Tensor, index: int) -> None:
         self.validated.append(self.net.weight.item())
+
+    def on_validation_epoch_end(self) -> None:
+        self.calibrated += 1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
@@ -75,6 +79,7 @@ def test_the_average_is_validated_kept_and_goes_on(tmp_path: Path) -> None:
     held = torch.load(tmp_path / "whole/1.ckpt", weights_only=True)
     torch.testing.assert_close(held["state_dict"]["net.weight"].item(), expected[5])
     torch.testing.assert_close(held["current_model_state"]["net.weight"].item(), watch.weights[5])
+    assert held["state_dict"]["calibrated"] == 2
     assert (held["state_dict"]["places"] == torch.arange(100)).all()
 
     resumed, rest = fit(tmp_path / "rest", epochs=3, resume=tmp_path / "whole/1.ckpt")
