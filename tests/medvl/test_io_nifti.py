@@ -161,8 +161,12 @@ def test_both_byte_orders_and_what_follows_the_voxels(tmp_path: Path) -> None:
     assert nibabel.load(tmp_path / "big.nii").header.endianness == ">"
     np.testing.assert_array_equal(read_nifti(tmp_path / "big.nii").hu, expected)
     assert read_labels(tmp_path / "big.nii")[0].dtype == np.dtype("=i2")
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(1 << 22)))  # never unpacked
+    whole = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(whole + bytes(1 << 10)))
     np.testing.assert_array_equal(read_nifti(path).hu, expected)
+    path.write_bytes(gzip.compress(whole + bytes(1 << 22)))  # never unpacked, and so with a checksum never seen
+    with pytest.raises(VolumeError, match="more lies behind"):
+        read_nifti(path)
 
 
 def test_a_fourth_axis_of_one_is_none(tmp_path: Path) -> None:
