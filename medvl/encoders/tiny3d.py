@@ -69,8 +69,8 @@ class _Levels(nn.Module):
 class Tiny3D(ImageEncoder):
     """A residual CNN with tokens of 4 slices by 8 × 8 pixels, each of which also knows the whole scan along depth.
 
-    What a slab of four slices shows on average attends to the other slabs; the result is added to its tokens. Padding
-    is as dark as it can be.
+    What a slab of four slices shows on average and at most attends to the other slabs, and is added to its tokens.
+    Padding is as dark as it can be.
 
     Args:
         width: Channels of the features, a multiple of 16.
