@@ -69,12 +69,14 @@ class _Levels(nn.Module):
 class Tiny3D(ImageEncoder):
     """A residual CNN with tokens of 4 slices by 8 × 8 pixels, each of which also knows the whole scan along depth.
 
-    What a slab of four slices shows on average and at most attends to the other slabs, and is added to its tokens.
-    Padding is as dark as it can be.
+    Cells of 2 slices by 4 × 4 pixels see their neighbours before eight of them are joined to a token, so that a rib is
+    told from a calcified nodule. What a slab of four slices shows on average and at most attends to the other slabs,
+    and is added to its tokens. Padding is as dark as it can be.
 
     Args:
         width: Channels of the features, a multiple of 16.
-        depth: Residual blocks.
+        fine: Channels of the cells, a multiple of 8.
+        depth: Residual blocks among tokens.
         context: Attention blocks over slabs.
         heads: Attention heads.
         knots: Grey values between which the network tells apart, in units of what the data hand over; the default is
@@ -87,14 +89,15 @@ class Tiny3D(ImageEncoder):
     def __init__(
         self,
         width: int = 64,
+        fine: int = 32,
         depth: int = 2,
         context: int = 2,
         heads: int = 4,
         knots: Sequence[float] = KNOTS,
     ) -> None:
         super().__init__()
-        self.width, self.levels = width, _Levels(knots, width)
-        self.down = nn.Conv3d(2 * width, width, 1)
+        self.width, self.cells = width, nn.Sequential(_Levels(knots, fine), _Factorised(fine))
+        self.down = nn.Conv3d(2 * fine, width, 1)
         self.level = nn.Sequential(*(_Factorised(width) for _ in range(depth)))
         self.places, self.slabs = FourierPositions(width, axes=3, span=SPAN), FourierPositions(width, axes=1, span=SPAN)
         self.pool = nn.Linear(2 * width, width)
@@ -106,7 +109,7 @@ class Tiny3D(ImageEncoder):
         return encode_volume(self._run, _darkened, self.stride, image, valid)
 
     def _run(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        fine = F.relu(self.levels(x))
+        fine = F.relu(self.cells(x))
         coarse = torch.cat([F.max_pool3d(fine, 2), F.avg_pool3d(fine, 2)], dim=1)
         found = self.level(self.down(coarse)).movedim(1, -1)
         depth, height, width = found.shape[1:4]
