@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Generic, TypeVar
+from weakref import finalize
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -51,6 +53,11 @@ class BatchLoader(Generic[Batch]):
         self._epoch = self._yielded = self._resume = 0
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._loader.num_workers and self._loader._iterator is None:
+            # Forked workers share our memory until somebody writes to it. A full collection does, in every object that
+            # is not frozen: records by the million would be copied, in us or in a worker, in the middle of a run.
+            gc.freeze()
+            finalize(self, gc.unfreeze)
         epoch = self.sampler.epoch
         self._yielded = self._resume if epoch == self._epoch else 0
         self._epoch, self._resume = epoch, 0
@@ -73,6 +80,7 @@ class BatchLoader(Generic[Batch]):
     @_iterator.setter
     def _iterator(self, none: None) -> None:
         self._loader._iterator = none
+        gc.unfreeze()  # the run is over, and what it shared may be garbage
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and how many of its batches have been handed out."""

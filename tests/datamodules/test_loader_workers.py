@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,6 +18,7 @@ from datamodules.loader import BatchLoader, BatchSet
 from datamodules.packing import Draw, PackedBatchSampler, StridedBatchSampler
 
 WORKERS, PAIRS = 2, [[i] for i in range(24)]
+HELD, MIB = 500_000, 2**20
 
 
 class Rows(BatchSet[Tensor]):
@@ -25,14 +28,25 @@ class Rows(BatchSet[Tensor]):
         return torch.ones(sum(map(len, draw.chunks)), 3)
 
 
+class Cost(BatchSet[int]):
+    """A batch is the bytes that a full collection of the worker adds to its memory."""
+
+    pairs_of_image = PAIRS[:1]
+
+    def __getitem__(self, draw: Draw) -> int:
+        before = psutil.Process().memory_full_info().uss
+        gc.collect()
+        return int(psutil.Process().memory_full_info().uss - before)
+
+
 class Linear(LightningModule):
     def __init__(self, fail: bool = False) -> None:
         super().__init__()
         self.net, self.fail = nn.Linear(3, 1), fail
-        self.busy = 0
+        self.busy = self.frozen = 0
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
-        self.busy = max(self.busy, len(multiprocessing.active_children()))
+        self.busy, self.frozen = max(self.busy, len(multiprocessing.active_children())), gc.get_freeze_count()
         if self.fail and index == 2:
             raise RuntimeError("in the middle of an epoch")
         return self.net(batch).square().mean()
@@ -78,4 +92,21 @@ def test_no_worker_outlives_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         trainer.predict(model)
     assert model.busy >= WORKERS  # and the trainer, which holds the loaders, is still there
     assert multiprocessing.active_children() == []
+    assert model.frozen > 0  # what they shared was not to be copied, and is garbage like any other now
+    assert gc.get_freeze_count() == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_collection_copies_nothing_that_a_worker_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [[i] for i in range(HELD)]
+
+    def cost() -> float:
+        loader = BatchLoader(Cost(), StridedBatchSampler(PAIRS[:1], 1), num_workers=1)
+        (grown,) = loader
+        loader._iterator = None
+        return grown / MIB
+
+    frozen = cost()
+    monkeypatch.setattr(gc, "freeze", gc.collect)
+    assert len(held) == HELD
+    assert frozen < 0.1 * cost()
