@@ -18,7 +18,6 @@ from datamodules.loader import BatchLoader, BatchSet
 from datamodules.packing import Draw, PackedBatchSampler, StridedBatchSampler
 
 WORKERS, PAIRS = 2, [[i] for i in range(24)]
-HELD, MIB = 500_000, 2**20
 
 
 class Rows(BatchSet[Tensor]):
@@ -98,15 +97,12 @@ def test_no_worker_outlives_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_collection_copies_nothing_that_a_worker_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = [[i] for i in range(HELD)]
-
-    def cost() -> float:
-        loader = BatchLoader(Cost(), StridedBatchSampler(PAIRS[:1], 1), num_workers=1)
+    def cost() -> int:
+        loader: BatchLoader[int] = BatchLoader(Cost(), StridedBatchSampler(PAIRS[:1], 1), num_workers=1)
         (grown,) = loader
         loader._iterator = None
-        return grown / MIB
+        return grown
 
     frozen = cost()
-    monkeypatch.setattr(gc, "freeze", gc.collect)
-    assert len(held) == HELD
-    assert frozen < 0.1 * cost()
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    assert frozen < 0.1 * cost()  # of what torch and the tests hold
