@@ -7,6 +7,7 @@ steps, with `on_error: raise` and with `on_error: quarantine`. A fault is
 - `survived`, when check and both trainings end in time, having gone on or refused with an error for people;
 - `silent`, when a training went on with records or pixels that are not those of the clean data set, and neither the
   check nor the intake said anything (to lose a row is no wrong data, but is counted below);
+- `counted`, when training went on without what vanished meanwhile, and counted it;
 - `harmless`, when it changed nothing: the same records and pixels, as of a byte-order mark;
 - `lost_uncounted`: how many records, images or snippets are gone without a problem that stands for them.
 """
@@ -22,7 +23,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -43,7 +44,7 @@ from datamodules.records import AnyRecord, PhraseRecord, Problem, VolumeRecord
 from datamodules.shared import SourceData
 from datamodules.sources.splits import SPLIT_DEALT
 from datamodules.volumes import VolumeData
-from medvl.errors import MedvlError
+from medvl.errors import DataError, MedvlError
 
 _STATEMENTS = {SPLIT_DEALT, "patient-unnamed"}  # tell the size of what is left, and so stand for no loss
 SECONDS = 120  # within which a check or a training of so little must end
@@ -101,6 +102,7 @@ class Verdict:
         survived: Whether everything ended as it should.
         silent: Whether wrong data was trained on and nothing was said.
         harmless: Whether nothing changed.
+        counted: Whether training went on without what vanished, and counted it.
         lost: Records gone without a word.
         why: For people.
     """
@@ -109,6 +111,7 @@ class Verdict:
     survived: bool = True
     silent: bool = False
     harmless: bool = False
+    counted: bool = False
     lost: int = 0
     why: str = ""
 
@@ -124,6 +127,8 @@ class Verdict:
             return "crashed"
         if self.silent:
             return "silent"
+        if self.counted:
+            return "left out and counted"
         return "found" if self.found else "harmless" if self.harmless else "met in training"
 
 
@@ -138,7 +143,8 @@ def content_of(form: Form, data: SourceData[Any, Any]) -> Content:
         found.records[_taught(record, form.dealt)] += 1
         found.units |= set(_units(record))
     for path in {path for record in records for path in record.paths}:
-        found.pixels[path] = _pixels(data, path)
+        with suppress(DataError):  # gone since; the intake counts it
+            found.pixels[path] = _pixels(data, path)
     return found
 
 
@@ -333,11 +339,13 @@ def measure(
 def _judge_late(form: Form, patient: Patient, fault: Late, clean: Content) -> Verdict:
     """Train while a fault happens: whatever was read before must stand, and nothing wrong may be read after."""
     module = form.module(patient.root, "quarantine", fault.cache)
-    end = _tried(lambda: train(form, module, Vanish(lambda: fault.deed(patient))))
+    end = _tried(lambda: train(form, module, Vanish(fault, patient)))
     if isinstance(end, Content):
         changed = any(clean.pixels.get(path) != seen for path, seen in end.pixels.items())
-        return Verdict(silent=changed, harmless=not changed)
-    why = "" if isinstance(end, MedvlError) else f"{type(end).__name__}: {end}"[:200]
+        counted = bool(module.intake.lost.get("train"))
+        gone = 0 if counted else len(clean.pixels.keys() - end.pixels.keys())
+        return Verdict(silent=changed, harmless=not (changed or gone or counted), counted=counted, lost=gone)
+    why = "" if isinstance(end, MedvlError) and not fault.spared else f"{type(end).__name__}: {end}"[:200]
     return Verdict(survived=not why, why=why)
 
 
@@ -348,6 +356,7 @@ def summary(verdicts: Mapping[str, Verdict]) -> dict[str, int]:
         "planted": len(found),
         "found": sum(one.found for one in found),
         "harmless": sum(one.harmless and not one.found for one in found),
+        "counted": sum(one.counted for one in found),
         "survived": sum(one.survived for one in found),
         "silent": sum(one.silent for one in found),
         "lost_uncounted": sum(one.lost for one in found),

@@ -29,8 +29,8 @@ class GroundingData(SourceData[PhraseRecord, GroundingBatch]):
         window: Percentiles of the grey values that become black and white.
         cache: Where resized images are kept: on `disk` (in `$MEDVL_CACHE`, shared by runs), in `memory`, or nowhere.
         on_error: `raise` at the first look when rows or images cannot be used; `quarantine` leaves them out, counts
-            them and warns. A patient in two splits always raises. With `cache: none` a damaged file is found only when
-            it is read, and always raises.
+            them and warns, also those that can be read no more when their batch is made, as every damaged file is that
+            `cache: none` has not looked at. A patient in two splits always raises.
         max_quarantine: Largest share of the rows that may be left out.
         blind: A control that must fail: `image` blanks the pixels, `text` permutes the phrases within each image.
         predict_split: The split that predict runs over.

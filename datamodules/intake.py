@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Mapping
-from typing import Generic, Literal
+from collections.abc import Iterable, Mapping
+from typing import Generic, Literal, NoReturn
 
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -14,6 +15,7 @@ from datamodules.sources.splits import SPLIT_DEALT
 from medvl.errors import DataError
 
 OnError = Literal["raise", "quarantine"]
+NAMED = 5  # rows of a split that are lost on the way and named; the others are counted
 
 
 class Intake(Generic[AnyRecord]):
@@ -23,12 +25,17 @@ class Intake(Generic[AnyRecord]):
         source: The dataset on disk.
         on_error: `raise` when rows or images cannot be used, or `quarantine`: leave them out and warn.
         max_quarantine: Largest share of the rows that may be left out.
+
+    Attributes:
+        dropped: What was left out before there were batches.
+        lost: What could be read no more when its batch was made, by split and row.
     """
 
     def __init__(self, source: Source[AnyRecord], on_error: OnError = "raise", max_quarantine: float = 0.05) -> None:
         self.source: Source[AnyRecord] = source
         self.on_error, self.max_quarantine = on_error, max_quarantine
         self.dropped: list[Problem] = []
+        self.lost: dict[str, dict[str, Problem]] = {}
         self._loaded: Loaded[AnyRecord] | None = None
         self._broken: set[str] = set()
 
@@ -71,6 +78,20 @@ class Intake(Generic[AnyRecord]):
             rank_zero_warn(f"{len(spared)} images cannot be read; their studies have others; first at {first}")
         self._broken |= set(unreadable)
 
+    def lose(self, split: str, problems: Iterable[Problem], told: bool = False) -> None:
+        """Count rows of a split that could be read no more when their batch was made; unless `told`, name the first.
+
+        Raises:
+            DataError: They are more than `max_quarantine` allows.
+        """
+        lost = self.lost.setdefault(split, {})
+        new = {problem.where: problem for problem in problems if problem.where not in lost}
+        for problem in [] if told else list(new.values())[: max(0, NAMED - len(lost))]:
+            warnings.warn(f"left out of its batch: {problem.where}: {problem.message}", stacklevel=2)
+        lost.update(new)
+        if new and (share := len(lost) / len(self.records(split))) > self.max_quarantine:
+            self._too_many(share, list(lost.values()))
+
     def need(self, split: str) -> None:
         """Refuse to go on without a record in `split`."""
         if self.records(split):
@@ -93,7 +114,10 @@ class Intake(Generic[AnyRecord]):
     def counts(self) -> dict[str, dict[str, int]]:
         """What there is (as the source's `tally`), per split; and what was left out, by kind."""
         found = {split: self.source.tally(self.records(split)) for split in SPLITS}
-        return {**found, "dropped": dict(Counter(problem.code for problem in self.dropped))}
+        codes = Counter(problem.code for problem in self.dropped)
+        for rows in self.lost.values():
+            codes.update(problem.code for problem in rows.values())
+        return {**found, "dropped": dict(codes)}
 
     @property
     def facts(self) -> dict[str, str]:
@@ -114,16 +138,23 @@ class Intake(Generic[AnyRecord]):
         """Raise, or leave the rows out and say so, as `on_error` tells."""
         if not problems:
             return
-        kinds = ", ".join(f"{count} {code}" for code, count in Counter(p.code for p in problems).most_common())
+        kinds = _kinds(problems)
         where, command = f"{problems[0].where}: {problems[0].message}", self.source.check_command
         if self.on_error == "raise":
             hint = "mend them, or leave them out with --data.on_error quarantine"
             raise DataError(f"{len(problems)} rows cannot be used ({kinds})", where=where, hint=hint, command=command)
         self.dropped += problems
         rows = len({problem.where for problem in self.dropped if problem.fatal})  # a row may have several faults
-        share = rows / (len(self._data.records) + rows)
-        if share > self.max_quarantine:
-            hint = f"--data.max_quarantine allows {self.max_quarantine:.0%}"
-            what = f"{share:.0%} of the rows cannot be used ({kinds})"
-            raise DataError(what, where=where, hint=hint, command=command)
+        if (share := rows / (len(self._data.records) + rows)) > self.max_quarantine:
+            self._too_many(share, problems)
         rank_zero_warn(f"{len(problems)} rows are left out ({kinds}); first at {where}; see: {command}")
+
+    def _too_many(self, share: float, problems: list[Problem]) -> NoReturn:
+        where, command = f"{problems[0].where}: {problems[0].message}", self.source.check_command
+        what = f"{share:.0%} of the rows cannot be used ({_kinds(problems)})"
+        hint = f"--data.max_quarantine allows {self.max_quarantine:.0%}"
+        raise DataError(what, where=where, hint=hint, command=command)
+
+
+def _kinds(problems: list[Problem]) -> str:
+    return ", ".join(f"{count} {code}" for code, count in Counter(p.code for p in problems).most_common())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 from weakref import finalize
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.packing import Chunk, Draws, PackedBatchSampler
+from datamodules.records import Problem
+from medvl.errors import DataError
 
 Batch = TypeVar("Batch")
 
@@ -33,12 +35,20 @@ class BatchLoader(Generic[Batch]):
     from a private generator, so iterating leaves the global random state alone.
 
     Args:
-        dataset: Maps what `sampler` yields to a batch.
+        dataset: Maps what `sampler` yields to a batch; with `tell` to a batch, or None, and what it lacks (`Sparing`).
         sampler: Draws the batches.
         num_workers: Worker processes; 0 loads in the main one.
+        tell: Is told what batches lack, in the main process, before they are handed out. There are then fewer batches
+            than `len` says where nothing of one was left.
     """
 
-    def __init__(self, dataset: Dataset[Batch], sampler: Draws, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        sampler: Draws,
+        num_workers: int = 0,
+        tell: Callable[[list[Problem]], None] | None = None,
+    ) -> None:
         # Lightning looks at both, as at any loader: it tells the sampler the epoch.
         self.sampler, self.batch_sampler = sampler, None
         self._loader = DataLoader(
@@ -51,6 +61,7 @@ class BatchLoader(Generic[Batch]):
             generator=torch.Generator().manual_seed(0),
         )
         self._epoch = self._yielded = self._resume = 0
+        self._tell = tell
 
     def __iter__(self) -> Iterator[Batch]:
         if self._loader.num_workers and self._loader._iterator is None:
@@ -61,9 +72,20 @@ class BatchLoader(Generic[Batch]):
         epoch = self.sampler.epoch
         self._yielded = self._resume if epoch == self._epoch else 0
         self._epoch, self._resume = epoch, 0
-        for batch in self._loader:
+        waited_for = isinstance(self.sampler, PackedBatchSampler)  # by other ranks, batch for batch
+        there: set[bool] = set()
+        for given in self._loader:
             self._yielded += 1  # before the yield: a state saved while this batch trains counts it as seen
-            yield batch
+            batch, lost = (given, ()) if self._tell is None else given
+            if lost and self._tell is not None:
+                self._tell(lost)
+            if batch is None and waited_for:
+                raise _nothing_left()
+            there.add(batch is not None)
+            if batch is not None:
+                yield batch
+        if there == {False}:  # Lightning would have this rank log nothing, and the others wait for it
+            raise _nothing_left()
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -91,6 +113,10 @@ class BatchLoader(Generic[Batch]):
         self._epoch, self._resume = state["epoch"], state["yielded"]
         if isinstance(self.sampler, PackedBatchSampler):
             self.sampler.skip(self._epoch, self._resume)
+
+
+def _nothing_left() -> DataError:
+    return DataError("nothing of what this process is to look at can be read any more", hint="is the disk still there?")
 
 
 def _as_is(batch: Batch) -> Batch:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,16 @@ class Draw(NamedTuple):
     epoch: int
     chunks: list[Chunk]
     triplets: list[list[int]] | None = None
+
+    def where(self, kept: Sequence[bool]) -> Draw:
+        """Return the chunks that are kept, and the triplets of which every pair is."""
+        chunks = [chunk for chunk, stays in zip(self.chunks, kept, strict=True) if stays]
+        if self.triplets is None:
+            return Draw(self.epoch, chunks)
+        stay = [stays for chunk, stays in zip(self.chunks, kept, strict=True) for _ in chunk]
+        place = [number - 1 for number in accumulate(stay)]
+        whole = [triplet for triplet in self.triplets if all(stay[pair] for pair in triplet)]
+        return Draw(self.epoch, chunks, [[place[pair] for pair in triplet] for triplet in whole])
 
 
 def cut(lists: Sequence[Chunk], size: int, limit: int | None = None) -> list[list[Chunk]]:

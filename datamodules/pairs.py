@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datamodules.augment import LINEAR, GroundingAugment
 from datamodules.batches import ReportBatch
-from datamodules.loader import BatchSet
+from datamodules.lost import SampleSet
 from datamodules.mined import Codes, entities_of, triplets_of
 from datamodules.packing import Chunk, Draw
 from datamodules.phrases import Blind
@@ -24,7 +24,23 @@ from medvl.sides import swap_sides
 Several = Literal["draw", "first", "each"]
 
 
-class ReportDataset(BatchSet[ReportBatch]):
+class Shown(NamedTuple):
+    """One image of a study as the network sees it, with its text.
+
+    Attributes:
+        image: Float `(1, S, S)` in [0, 1]; zeros where the study has none.
+        valid: Bool `(S, S)`, False on padding, and all over where there is no image.
+        text: The text.
+        path: The image's file, or ''.
+    """
+
+    image: Tensor
+    valid: Tensor
+    text: str
+    path: str
+
+
+class ReportDataset(SampleSet[Shown, ReportBatch]):
     """Builds the batch of a `Draw` of pairs (a study and one of its images).
 
     Args:
@@ -67,24 +83,32 @@ class ReportDataset(BatchSet[ReportBatch]):
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, draw: Draw) -> ReportBatch:
-        pairs = [self._pairs[pair] for chunk in draw.chunks for pair in chunk]
-        texts = self.texts(draw.epoch)
-        shown = [self._view(draw.epoch, study, image, texts[study]) for study, image in pairs]
-        records = [self.records[study] for study, _ in pairs]
+    def record(self, pair: int) -> ReportRecord:
+        """Return the study."""
+        return self.records[self._pairs[pair][0]]
+
+    def sample(self, epoch: int, chunk: Chunk) -> Shown:
+        """Return the image and the text of the pair in `chunk`."""
+        study, image = self._pairs[chunk[0]]
+        return self._view(epoch, study, image, self.texts(epoch)[study])
+
+    def batch(self, draw: Draw, samples: list[Shown]) -> ReportBatch:
+        """Put studies together."""
+        studies = [self._pairs[pair][0] for (pair,) in draw.chunks]
+        records = [self.records[study] for study in studies]
         return ReportBatch(
-            images=torch.stack([image for image, _, _, _ in shown]),
-            valid=torch.stack([valid for _, valid, _, _ in shown]),
-            texts=[text for _, _, text, _ in shown],
+            images=torch.stack([one.image for one in samples]),
+            valid=torch.stack([one.valid for one in samples]),
+            texts=[one.text for one in samples],
             labels=torch.tensor(
                 [[record.labels.get(name, math.nan) for name in self.label_names] for record in records],
                 dtype=torch.float32,
             ).reshape(len(records), len(self.label_names)),
             label_names=self.label_names,
-            paths=[path for _, _, _, path in shown],
+            paths=[one.path for one in samples],
             records=records,
             triplets=triplets_of(draw),
-            entities=entities_of(self.codes, [study for study, _ in pairs]),
+            entities=entities_of(self.codes, studies),
         )
 
     def texts(self, epoch: int) -> list[str]:
@@ -96,11 +120,11 @@ class ReportDataset(BatchSet[ReportBatch]):
             self._texts = epoch, texts
         return self._texts[1]
 
-    def _view(self, epoch: int, study: int, number: int, text: str) -> tuple[Tensor, Tensor, str, str]:
-        """Return image, its valid part, text and path; the same (seed, epoch, study, image) gives the same."""
+    def _view(self, epoch: int, study: int, number: int, text: str) -> Shown:
+        """Return an image of a study; the same (seed, epoch, study, image) gives the same."""
         images, side = self.records[study].images, self.image_size
         if not images:
-            return torch.zeros(1, side, side), torch.zeros(side, side, dtype=torch.bool), text, ""
+            return Shown(torch.zeros(1, side, side), torch.zeros(side, side, dtype=torch.bool), text, "")
         rng = np.random.default_rng([self.seed, epoch, study, number])
         path = images[int(rng.integers(len(images))) if self.several == "draw" else number]
         grey, size = self.pixels(path)
@@ -113,4 +137,4 @@ class ReportDataset(BatchSet[ReportBatch]):
         if self.augment is not None:
             image = self.augment.grain(rng, image, valid)
         image = torch.zeros_like(image) if self.blind == "image" else image
-        return image, valid, (swap_sides(text) or text) if mirrored else text, path
+        return Shown(image, valid, (swap_sides(text) or text) if mirrored else text, path)

@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.augment import LINEAR, GroundingAugment
 from datamodules.batches import GroundingBatch
 from datamodules.borrow import Lender
-from datamodules.loader import BatchSet
+from datamodules.lost import SampleSet
 from datamodules.packing import Chunk, Draw
 from datamodules.pixels import Pixels
 from datamodules.records import PhraseRecord
@@ -60,7 +60,7 @@ class View(NamedTuple):
         )
 
 
-class PhraseDataset(BatchSet[GroundingBatch]):
+class PhraseDataset(SampleSet[View, GroundingBatch]):
     """Builds the batch of a `Draw`; a pair is a record, and pairs of one path share an image.
 
     Args:
@@ -98,19 +98,27 @@ class PhraseDataset(BatchSet[GroundingBatch]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, draw: Draw) -> GroundingBatch:
-        views = [self._lent(draw.epoch, chunk, self.view(draw.epoch, chunk)) for chunk in draw.chunks]
-        counts = torch.tensor([len(view.phrases) for view in views])
+    def record(self, pair: int) -> PhraseRecord:
+        """Return the sentence."""
+        return self.records[pair]
+
+    def sample(self, epoch: int, chunk: Chunk) -> View:
+        """Return one image with the pairs in `chunk`, and with sentences lent by others where there are to be any."""
+        return self._lent(epoch, chunk, self.view(epoch, chunk))
+
+    def batch(self, draw: Draw, samples: list[View]) -> GroundingBatch:
+        """Put images together."""
+        counts = torch.tensor([len(view.phrases) for view in samples])
         return GroundingBatch(
-            images=torch.stack([view.image for view in views]),
-            valid=torch.stack([view.valid for view in views]),
-            phrases=[phrase for view in views for phrase in view.phrases],
-            image_index=torch.arange(len(views)).repeat_interleave(counts),
-            boxes=[boxes for view in views for boxes in view.boxes],
-            image_boxes=[view.image_boxes for view in views],
-            share=torch.tensor([view.share for view in views]),
-            transforms=[view.transform for view in views],
-            records=[record for view in views for record in view.records],
+            images=torch.stack([view.image for view in samples]),
+            valid=torch.stack([view.valid for view in samples]),
+            phrases=[phrase for view in samples for phrase in view.phrases],
+            image_index=torch.arange(len(samples)).repeat_interleave(counts),
+            boxes=[boxes for view in samples for boxes in view.boxes],
+            image_boxes=[view.image_boxes for view in samples],
+            share=torch.tensor([view.share for view in samples]),
+            transforms=[view.transform for view in samples],
+            records=[record for view in samples for record in view.records],
         )
 
     def view(self, epoch: int, chunk: Chunk) -> View:

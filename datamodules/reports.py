@@ -34,7 +34,8 @@ class ReportData(SourceData[ReportRecord, ReportBatch]):
         window: Percentiles of the grey values that become black and white.
         cache: Where resized images are kept: on `disk` (in `$MEDVL_CACHE`, shared by runs), in `memory`, or nowhere.
         on_error: `raise` at the first look when rows or images cannot be used; `quarantine` leaves them out, counts
-            them and warns. A patient in two splits always raises. A study goes on with the images left to it.
+            them and warns, also those that can be read no more when their batch is made. A patient in two splits always
+            raises. A study goes on with the images left to it when the run begins.
         max_quarantine: Largest share of the studies that may be left out.
         blind: A control that must fail: `image` blanks the pixels, `text` gives studies each other's texts.
         predict_split: The split that predict runs over.

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from datamodules.batches import VolumeBatch
 from datamodules.features import FeatureGrids
-from datamodules.loader import BatchSet
+from datamodules.lost import SampleSet
 from datamodules.mined import Codes, entities_of, triplets_of
 from datamodules.packing import Chunk, Draw
 from datamodules.phrases import Blind
@@ -49,7 +49,28 @@ class ScanAugment:
         return ((image - 0.5) * factor + 0.5 + shift + noise).clamp_(0, 1)
 
 
-class ScanDataset(BatchSet[VolumeBatch]):
+@dataclass(frozen=True)
+class Row:
+    """One volume of a study, with what is said of it.
+
+    Attributes:
+        record: The study, as loaded.
+        path: The volume.
+        scan: What the network sees of it.
+        text: The report.
+        snippets: As loaded.
+        said: Their words, which are others under a blind control.
+    """
+
+    record: VolumeRecord
+    path: str
+    scan: Scan
+    text: str
+    snippets: list[Snippet]
+    said: list[str]
+
+
+class ScanDataset(SampleSet[Row, VolumeBatch]):
     """Builds the batch of a `Draw` of studies.
 
     Args:
@@ -91,33 +112,40 @@ class ScanDataset(BatchSet[VolumeBatch]):
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, draw: Draw) -> VolumeBatch:
-        pairs = [self._pairs[pair] for chunk in draw.chunks for pair in chunk]
-        rows = [self._row(draw.epoch, *pair) for pair in pairs]
-        records = [row.record for row in rows]
-        images, valid = padded([row.scan.image for row in rows])
-        snippets = [snippet for row in rows for snippet in row.snippets]
+    def record(self, pair: int) -> VolumeRecord:
+        """Return the study."""
+        return self.records[self._pairs[pair][0]]
+
+    def sample(self, epoch: int, chunk: Chunk) -> Row:
+        """Return the volume of the pair in `chunk`, with what is said of it."""
+        return self._row(epoch, *self._pairs[chunk[0]])
+
+    def batch(self, draw: Draw, samples: list[Row]) -> VolumeBatch:
+        """Put studies together."""
+        records = [row.record for row in samples]
+        images, valid = padded([row.scan.image for row in samples])
+        snippets = [snippet for row in samples for snippet in row.snippets]
         labels = [[record.labels.get(name, math.nan) for name in self.label_names] for record in records]
         return VolumeBatch(
             volumes=images,
             valid=valid,
-            first_mm=torch.tensor([row.scan.depth.first for row in rows]),
-            step_mm=torch.tensor([row.scan.depth.step for row in rows]),
-            slices=torch.tensor([row.scan.depth.count for row in rows]),
-            texts=[row.text for row in rows],
+            first_mm=torch.tensor([row.scan.depth.first for row in samples]),
+            step_mm=torch.tensor([row.scan.depth.step for row in samples]),
+            slices=torch.tensor([row.scan.depth.count for row in samples]),
+            texts=[row.text for row in samples],
             labels=torch.tensor(labels).reshape(len(records), len(self.label_names)),
             label_names=self.label_names,
-            snippets=[text for row in rows for text in row.said],
-            snippet_index=torch.tensor([i for i, row in enumerate(rows) for _ in row.snippets], dtype=torch.long),
+            snippets=[text for row in samples for text in row.said],
+            snippet_index=torch.tensor([i for i, row in enumerate(samples) for _ in row.snippets], dtype=torch.long),
             intervals=[torch.tensor(one.intervals, dtype=torch.float32).reshape(-1, 3) for one in snippets],
-            paths=[row.path for row in rows],
+            paths=[row.path for row in samples],
             records=records,
             targets=snippets,
             triplets=triplets_of(draw),
-            entities=entities_of(self.codes, [study for study, _ in pairs]),
+            entities=entities_of(self.codes, [self._pairs[pair][0] for (pair,) in draw.chunks]),
         )
 
-    def _row(self, epoch: int, study: int, volume: int) -> _Row:
+    def _row(self, epoch: int, study: int, volume: int) -> Row:
         record, rng = self.records[study], np.random.default_rng([self.seed, epoch, study])
         if self.several == "draw":
             volume = int(rng.integers(len(record.volumes)))
@@ -132,7 +160,7 @@ class ScanDataset(BatchSet[VolumeBatch]):
         said = [snippet.text for snippet in snippets]
         if self.blind == "text":
             said = [said[i] for i in rng.permutation(len(said)).tolist()]
-        return _Row(record, path, Scan(image, scan.depth), self._text(epoch, study), snippets, said)
+        return Row(record, path, Scan(image, scan.depth), self._text(epoch, study), snippets, said)
 
     def _text(self, epoch: int, study: int) -> str:
         if self.blind == "text":
@@ -141,16 +169,6 @@ class ScanDataset(BatchSet[VolumeBatch]):
                 self._dealt = (epoch, order.tolist())
             study = self._dealt[1][study]
         return self.records[study].text_of(self.sections)
-
-
-@dataclass(frozen=True)
-class _Row:
-    record: VolumeRecord
-    path: str
-    scan: Scan
-    text: str
-    snippets: list[Snippet]
-    said: list[str]
 
 
 def padded(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

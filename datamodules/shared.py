@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Generic, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
@@ -13,10 +14,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from datamodules.intake import Intake, OnError
 from datamodules.leaks import Guard, name_of, refuse_held_out
 from datamodules.loader import Batch, BatchLoader, BatchSet
-from datamodules.packing import PackedBatchSampler, StridedBatchSampler
+from datamodules.lost import SampleSet, Sparing
+from datamodules.packing import Draws, PackedBatchSampler, StridedBatchSampler
 from datamodules.records import SPLITS, AnyRecord
 from datamodules.sources.base import Source
 from datamodules.sources.patients import UNGUARDED
+from medvl.distributed import gather_objects
 from medvl.errors import DataError
 
 NEEDED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -66,7 +69,7 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         self._opened: set[str] = set()
 
     @abstractmethod
-    def make_dataset(self, split: str, train: bool) -> BatchSet[Batch]:
+    def make_dataset(self, split: str, train: bool) -> SampleSet[Any, Batch]:
         """Return the records of an opened split as a dataset, augmented where it is to train on."""
 
     def prepare_data(self) -> None:
@@ -123,7 +126,7 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         """Return shuffled, augmented batches of `train`."""
         self.open("train")
         dataset = self.make_dataset("train", train=True)
-        return BatchLoader(dataset, self.train_sampler(dataset), self.num_workers)
+        return self._loader("train", dataset, self.train_sampler(dataset), train=True)
 
     def train_sampler(self, dataset: BatchSet[Batch]) -> PackedBatchSampler:
         """Return what draws this rank's training batches."""
@@ -166,7 +169,26 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         if len(dataset.pairs_of_image) < world:  # Lightning ends the loop of a rank without data, the others would wait
             raise DataError(f"{len(dataset.pairs_of_image)} images of split {split!r} cannot feed {world} ranks")
         sampler = StridedBatchSampler(dataset.pairs_of_image, self.eval_batch_size, world=world, rank=rank)
-        return BatchLoader(dataset, sampler, self.num_workers)
+        return self._loader(split, dataset, sampler, train=False)
+
+    def _loader(self, split: str, dataset: SampleSet[Any, Batch], sampler: Draws, train: bool) -> BatchLoader[Batch]:
+        """Return a loader that goes on, under `quarantine`, without what can be read no more."""
+        if self.intake.on_error == "raise":
+            return BatchLoader(dataset, sampler, self.num_workers)
+        most = int(self.intake.max_quarantine * len(self.records(split)))
+        sparing: Sparing[Any, Batch] = Sparing(dataset, stand_in=train, most=most)
+        return BatchLoader(sparing, sampler, self.num_workers, partial(self.intake.lose, split))
+
+    def settle(self) -> dict[str, int]:
+        """Let all ranks, each of which must call it, know what any of them has lost; return how much, per split.
+
+        Raises:
+            DataError: Together they have lost more than `max_quarantine` allows.
+        """
+        own = [(split, list(rows.values())) for split, rows in self.intake.lost.items()]
+        for split, problems in gather_objects(own):
+            self.intake.lose(split, problems, told=True)
+        return {split: len(rows) for split, rows in self.intake.lost.items()}
 
     def place(self) -> tuple[int, int]:
         """Return how many ranks there are, and which this one is."""

@@ -46,7 +46,8 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         num_workers: Loader processes; 0 loads in the main one.
         augment: Augmentation of training volumes.
         on_error: `raise` at the first look when rows or volumes cannot be used; `quarantine` leaves them out, counts
-            them and warns. A patient in two splits always raises. A study goes on with the volumes left to it.
+            them and warns, also those that can be read no more when their batch is made. A patient in two splits always
+            raises. A study goes on with the volumes left to it when the run begins.
         max_quarantine: Largest share of the studies that may be left out.
         blind: A control that must fail: `image` blanks the voxels; `text` deals the snippets of a scan out anew among
             their depths, and the reports among the studies.

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 
 from medvl.cli.last import LastCheckpoint
+from medvl.cli.lost import LostRows
 from medvl.cli.metrics_file import MetricsFile
 from medvl.cli.norms import NormCheck
 from medvl.cli.progress import plain_lines
@@ -36,7 +37,7 @@ def trainer_parts(
         monitor: Metric and mode by which the best checkpoint is chosen.
         save_every: Optimiser steps between saves of `last`, besides those after validation.
     """
-    callbacks = [recorder, Resumption(), NormCheck(), *as_list(config.callbacks)]
+    callbacks = [recorder, Resumption(), NormCheck(), LostRows(), *as_list(config.callbacks)]
     checkpointing = config.enable_checkpointing is not False and not config.fast_dev_run
     if checkpointing and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         callbacks.append(default_checkpoint(folder, monitor))

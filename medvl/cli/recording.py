@@ -22,9 +22,10 @@ from medvl.cli.metrics_file import rewind
 from medvl.cli.runs import CHECKPOINTS, point_latest, write_newest
 from medvl.cli.weights_file import SUFFIX, read_weights, write_weights
 from medvl.errors import CheckpointError
-from medvl.io.atomic import replacing, sync_folder
+from medvl.io.atomic import replacing, sync_folder, write_text
 
 CONFIG_KEY = "medvl_config"
+DATA = "data.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -134,9 +135,8 @@ class RunRecorder(Callback):
         """Write, once, the config and what training is about to see: a start that failed leaves nothing."""
         if trainer.is_global_zero and not self.begun:
             write_newest(self.folder / f"{self.stage}.yaml", self.config)
-            facts = getattr(getattr(trainer, "datamodule", None), "facts", {})
             if self.stage == "fit":  # what test and predict are asked about need not be what was learnt from
-                write_newest(self.folder / "data.json", json.dumps(facts, indent=2) + "\n")
+                write_newest(self.folder / DATA, _facts(trainer))
                 slurm.mark(self.folder)
                 rewind(self.folder, self.done)
             if self.newest:
@@ -146,6 +146,11 @@ class RunRecorder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin: data and model are there, and have gone through the sanity check."""
         self.begin(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write again what is known of the data: of some there may be less than in the beginning."""
+        if trainer.is_global_zero and (self.folder / DATA).is_file():
+            write_text(self.folder / DATA, [_facts(trainer)])
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, if this is no part of training."""
@@ -163,6 +168,11 @@ class RunRecorder(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the config into the checkpoint as a string, so that it alone suffices for inference."""
         checkpoint[CONFIG_KEY] = self.config
+
+
+def _facts(trainer: Trainer) -> str:
+    facts = getattr(getattr(trainer, "datamodule", None), "facts", {})
+    return json.dumps(facts, indent=2) + "\n"
 
 
 def default_checkpoint(folder: Path, monitor: tuple[str, str]) -> ModelCheckpoint:

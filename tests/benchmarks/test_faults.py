@@ -21,6 +21,7 @@ SOME = (
     "table.csv: a patient in two splits",
     "table.csv: a byte-order mark",
     "while training, cache none: gone",
+    "while training, one study, cache none: gone",
     "while training, the cache itself: cut to 50%",
 )
 
@@ -40,11 +41,12 @@ def test_nothing_is_silent(tmp_path: Path) -> None:
     verdicts = measure("table", tmp_path, seed=1, only=SOME)
     assert set(verdicts) == set(SOME)
     found = summary(verdicts)
-    assert (found["planted"], found["survived"]) == (10, 10)
+    assert (found["planted"], found["survived"]) == (11, 11)
     assert (found["silent"], found["lost_uncounted"]) == (0, 0)
     assert verdicts["image: cut to 50%"].found
     assert verdicts["table.csv: a byte-order mark"].word == "harmless"
-    assert verdicts["while training, cache none: gone"].word == "met in training"
+    assert verdicts["while training, cache none: gone"].word == "met in training"  # nothing is left
+    assert verdicts["while training, one study, cache none: gone"].word == "left out and counted"
 
 
 def test_what_nobody_notices_is_told(clean: Path) -> None:
