@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from datamodules.records import Interval, Problem, Snippet, VolumeRecord
 from datamodules.sources.cells import cell, number
+from datamodules.sources.files import LINKED_OUT, strays
 from datamodules.sources.rows import Row, read_table
 from datamodules.sources.splits import SplitRule
 from datamodules.sources.volumes import VolumeSource
@@ -67,6 +68,7 @@ class DeepLesion(VolumeSource):
             raise ConfigError(f"unknown language {language!r}", hint=nearest(language, get_args(Language)))
         self.given, self.language = Path(root).expanduser(), language
         self._listed: dict[str, frozenset[int]] = {}  # the slices of a series that are there
+        self._away: dict[str, bool] = {}
 
     @property
     def root(self) -> Path:
@@ -120,6 +122,8 @@ class DeepLesion(VolumeSource):
                 yield Problem("row-unreadable", row.where, row.fault)
             elif key < 0:
                 yield Problem("slice-unnamed", row.where, "expected a File_name such as 000001_01_01_109.png")
+            elif self._linked_out(series):
+                yield Problem("path-outside", row.where, f"{LINKED_OUT}, for a slice of this series")
             elif series not in self.spacings:
                 yield Problem("spacing-unreadable", row.where, "expected Spacing_mm_px_ such as 0.488, 0.488, 5")
             elif number(row.cells.get("Train_Val_Test")) not in _SPLITS:
@@ -156,6 +160,12 @@ class DeepLesion(VolumeSource):
             found = (path.stem for path in folder.glob("*.png")) if folder.is_dir() else ()
             self._listed[series] = frozenset(int(stem) for stem in found if stem.isdigit())
         return self._listed[series]
+
+    def _linked_out(self, series: str) -> bool:
+        """Whether a slice of a series is there only because a link leaves the folder, which a slab must not take in."""
+        if series not in self._away:
+            self._away[series] = not self.follow_links and bool(strays(self.given, self.given / IMAGES / series))
+        return self._away[series]
 
     def _snippet(self, row: Row, key: int) -> Snippet:
         step = self.spacings[_place(row)[0]][2]

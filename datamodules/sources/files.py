@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from medvl.errors import DataError
 
+LINKED_OUT = "a symbolic link leaves the dataset's folder"
+
 
 class OutsideError(DataError):
     """A path of a table leads out of the dataset's folder, or nowhere."""
@@ -34,10 +36,25 @@ def resolve_inside(root: Path, path: str, follow_links: bool = False) -> Path:
     except (OSError, RuntimeError):  # RuntimeError up to Python 3.12
         raise OutsideError("a symbolic link leads in a circle", where=path) from None
     if not inside:
-        raise OutsideError(
-            "a symbolic link leaves the dataset's folder", where=path, hint="set follow_links: true to allow it"
-        )
+        raise OutsideError(LINKED_OUT, where=path, hint="set follow_links: true to allow it")
     return full
+
+
+def strays(root: Path, folder: Path) -> set[str]:
+    """Return the names of what lies in a folder, if it is there, only because a symbolic link leaves `root`."""
+    home = root.resolve()
+
+    def away(path: Path) -> bool:
+        try:
+            return not path.resolve().is_relative_to(home)
+        except (OSError, RuntimeError):  # a circle; RuntimeError up to Python 3.12
+            return True
+
+    if not folder.is_dir():
+        return set()
+    outside = away(folder)
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if outside or (entry.is_symlink() and away(Path(entry.path)))}
 
 
 class ImageFolder:
@@ -79,9 +96,7 @@ class ImageFolder:
 
     def _guard_slices(self, folder: Path, path: str) -> None:
         """Refuse a series with a slice that a link takes from elsewhere."""
-        with os.scandir(folder) as entries:
-            linked = sorted(entry.name for entry in entries if entry.is_symlink())
-        for name in linked:
+        for name in sorted(strays(self.root, folder)):
             resolve_inside(self.root, f"{path}/{name}")
 
     def stamp(self) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.sources.files import LINKED_OUT, strays
 from datamodules.sources.rex_masks import runs_of
 from medvl.io.atomic import write_text
 from medvl.io.cache import outside
@@ -16,28 +17,33 @@ from medvl.io.workers import run_all
 
 Depths = list[tuple[float, float]]
 SCAN = "/scan"  # the depths that the masks themselves reach over; no structure is called so
+_SUFFIX = ".nii.gz"
 _KEPT = "organ-masks-1"  # part of the cache's folder: what an older version measured is left alone
 _SPECK = 0.1  # share of the longest stretch, below which another one is taken for noise of the segmentation
 
 
-def measure_folders(root: Path, folders: Sequence[Path], workers: int | None) -> list[dict[str, Depths | str]]:
+def measure_folders(
+    root: Path, folders: Sequence[Path], workers: int | None, follow_links: bool = False
+) -> list[dict[str, Depths | str]]:
     """Return the depths in mm of each structure, or what is wrong with its mask, for each folder of masks.
 
     Args:
         root: The data set, beside which nothing is written.
         folders: With `<structure>.nii.gz`; one that is not there has no structure.
         workers: Processes; one per core by default, 0 for none.
+        follow_links: Whether symbolic links may leave `root`.
 
     Returns:
         By structure, an empty list where the mask is empty; `SCAN` holds the depths of the masks' grid.
     """
-    cache = outside(root, None) / _KEPT
-    return run_all(measured, [(str(folder), str(cache)) for folder in folders], workers, "measuring masks")
+    cache, home = outside(root, None) / _KEPT, "" if follow_links else str(root)
+    return run_all(measured, [(str(folder), str(cache), home) for folder in folders], workers, "measuring masks")
 
 
-def measured(folder: str, cache: str) -> dict[str, Depths | str]:
-    """Measure one folder, unless its masks are those that were measured before."""
-    masks = sorted(Path(folder).glob("*.nii.gz"))
+def measured(folder: str, cache: str, root: str = "") -> dict[str, Depths | str]:
+    """Measure one folder, unless its masks are those that were measured before; none outside of `root` is read."""
+    away = strays(Path(root), Path(folder)) if root else set()
+    masks = sorted(path for path in Path(folder).glob(f"*{_SUFFIX}") if path.name not in away)
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in masks]
     key = hashlib.sha256(json.dumps([folder, states]).encode(errors="surrogateescape")).hexdigest()[:24]
     kept = Path(cache) / f"{key}.json"
@@ -47,9 +53,10 @@ def measured(folder: str, cache: str) -> dict[str, Depths | str]:
         found = _measure(masks)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text(kept, [json.dumps(found)])
-    return {
-        name: told if isinstance(told, str) else [(low, high) for low, high in told] for name, told in found.items()
-    }
+    depths = dict[str, Depths | str]({name.removesuffix(_SUFFIX): LINKED_OUT for name in away if _SUFFIX in name})
+    for name, told in found.items():
+        depths[name] = told if isinstance(told, str) else [(low, high) for low, high in told]
+    return depths
 
 
 def _measure(masks: Sequence[Path]) -> dict[str, Depths | str]:
@@ -58,7 +65,7 @@ def _measure(masks: Sequence[Path]) -> dict[str, Depths | str]:
 
     found: dict[str, Depths | str] = {}
     for path in masks:
-        name = path.name.removesuffix(".nii.gz")
+        name = path.name.removesuffix(_SUFFIX)
         try:
             labels, affine = read_labels(path)
         except VolumeError as error:

@@ -84,7 +84,7 @@ class RadGenomeChestCT(VolumeSource):
                 else:
                     yield Problem("volume-unnamed", row, "expected a Volumename such as train_1_a_1.nii.gz")
         folders = [self.root / f"{name.split}_region_mask" / f"seg_{name.name}" for name in volumes]
-        masks = measure_folders(self.given, folders, self.workers)
+        masks = measure_folders(self.given, folders, self.workers, self.follow_links)
         for (name, sentences), depths in zip(volumes.items(), masks, strict=True):
             yield from self._study(name, sentences, {key.replace("_", " ").lower(): one for key, one in depths.items()})
 

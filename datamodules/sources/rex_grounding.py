@@ -9,6 +9,7 @@ from typing import Any
 from datamodules.records import Interval, Problem, Snippet, VolumeRecord
 from datamodules.sources.cells import cell
 from datamodules.sources.ct_rate_tables import COHORT, VolumeName, patient_of_volume, volume_name
+from datamodules.sources.files import OutsideError, resolve_inside
 from datamodules.sources.rex_masks import Stretches, measured
 from datamodules.sources.rows import read_json
 from datamodules.sources.splits import SplitRule
@@ -118,10 +119,17 @@ class ReXGroundingCT(VolumeSource):
 
     def _measured(self, names: Sequence[VolumeName]) -> dict[str, Stretches | str]:
         """Return the depths of each scan's findings, or what is wrong with its mask; measured once, then kept."""
-        cache = outside(self.given, None) / _KEPT
-        jobs = [(str(self._mask(name)), str(self.root / name.path("_fixed")), str(cache)) for name in names]
-        found = run_all(measured, jobs, self.workers, "measuring masks")
-        return {name.name: depths for name, depths in zip(names, found, strict=True)}
+        cache, jobs, found = outside(self.given, None) / _KEPT, [], dict[str, Stretches | str]()
+        for name in names:
+            try:
+                mask = resolve_inside(self.given, str(self._mask(name).relative_to(self.given)), self.follow_links)
+                volume = resolve_inside(self.root, name.path("_fixed"), self.follow_links)
+            except OutsideError as error:
+                found[name.name] = error.what
+            else:
+                jobs.append((str(mask), str(volume), str(cache)))
+        inside = [name.name for name in names if name.name not in found]
+        return found | dict(zip(inside, run_all(measured, jobs, self.workers, "measuring masks"), strict=True))
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

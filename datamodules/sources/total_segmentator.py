@@ -87,7 +87,8 @@ class TotalSegmentator(VolumeSource):
             if row.where not in known_rows:
                 yield Problem("row-unreadable", row.where, row.fault or "expected an image_id such as s0011")
         folders = [self.given / _subject(row.cells["image_id"]) / "segmentations" for row in named]
-        for row, depths in zip(named, measure_folders(self.given, folders, self.workers), strict=True):
+        masks = measure_folders(self.given, folders, self.workers, self.follow_links)
+        for row, depths in zip(named, masks, strict=True):
             subject = _subject(row.cells["image_id"])
             lost = [f"{name}: {found}" for name, found in depths.items() if isinstance(found, str)]
             if lost or not depths:

@@ -162,6 +162,36 @@ def test_a_series_with_a_slice_from_elsewhere_is_refused(outside: Path, tmp_path
     assert sources.VolumeTable(tmp_path / "table.csv", follow_links=True).read().records
 
 
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_masks_and_slices_from_elsewhere_are_refused(linked: str, tmp_path: Path) -> None:
+    away, slab = tmp_path / "away", "Images_png/000001_01_01"
+    away.mkdir()
+    for name in ("005.png", "liver.nii.gz", "train_1_a_1.nii.gz"):
+        (away / name).write_bytes(b"secret")
+    places = ("s1/segmentations", "liver.nii.gz"), (slab, "005.png"), ("segmentations", "train_1_a_1.nii.gz")
+    for folder, name in places:
+        place = tmp_path / "in" / folder
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if linked == "folder":
+            place.symlink_to(away)
+        else:
+            place.mkdir()
+            (place / name).symlink_to(away / name)
+    root = tmp_path / "in"
+    (root / "meta.csv").write_text("image_id;split\ns1;train\n")
+    (root / "DL_info.csv").write_text(
+        "File_name,Patient_index,Coarse_lesion_type,Possibly_noisy,Spacing_mm_px_,Train_Val_Test\n"
+        '000001_01_01_005.png,1,4,0,"1, 1, 1",1\n'
+    )
+    (root / "dataset.json").write_text(json.dumps({"train": [{"name": "train_1_a_1.nii.gz", "findings": {"0": "A."}}]}))
+    for make in (sources.TotalSegmentator, sources.DeepLesion, sources.ReXGroundingCT):
+        options = {} if make is sources.DeepLesion else {"workers": 0}
+        told = [(one.code, one.message) for one in make(root, **options).read().problems]
+        assert any(code in ("mask-unreadable", "path-outside") and "symbolic link" in text for code, text in told), told
+        opened = make(root, follow_links=True, **options).read()
+        assert not any("symbolic link" in one.message for one in opened.problems)
+
+
 def test_graphs_are_read_from_their_folder_alone(outside: Path, tmp_path: Path) -> None:
     (tmp_path / "a_SceneGraph.json").symlink_to(outside / "secret_SceneGraph.json")
     for name in ("a", str(outside / "secret"), f"../{outside.name}/secret", "a\0b"):
