@@ -2,6 +2,7 @@
 PYTHON ?= python3
 STUDIES ?= 1200
 WORKERS ?= 2
+EXAMPLES ?= 20000
 BIN := .venv/bin
 QUICKSTART := --config configs/quickstart/grounding.yaml
 
@@ -14,7 +15,7 @@ $(1)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(
   PYTHONPATH=.bootstrap $(PYTHON) -m virtualenv --quiet --clear $(1); }
 endef
 
-.PHONY: setup demo test lint bench bare floors audit clean
+.PHONY: setup demo test fuzz lint bench bare floors audit clean
 
 setup: .venv/.installed
 
@@ -33,6 +34,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+# The parsers on other random inputs than those of `make test`, and many more; what fails is printed to be kept as a test.
+fuzz: setup
+	OMP_NUM_THREADS=1 MEDVL_FUZZ=$(EXAMPLES) $(BIN)/pytest -n $(WORKERS) $$(find tests -name 'test_fuzz_*.py')
 
 lint: setup
 	$(BIN)/ruff check .

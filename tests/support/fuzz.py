@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +12,16 @@ from hypothesis.strategies import SearchStrategy
 
 from medvl.errors import MedvlError
 
+MANY = int(os.environ.get("MEDVL_FUZZ", "0"))
+
 few = settings(
-    max_examples=60,
-    derandomize=True,
+    max_examples=MANY or 60,
+    derandomize=not MANY,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-"""Enough to break a parser that trusts its input; the same examples every time."""
+"""Enough to break a parser that trusts its input; the same examples every time, or `MEDVL_FUZZ` others."""
 
 _ODD = st.sampled_from(
     [
