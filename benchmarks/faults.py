@@ -343,7 +343,8 @@ def _judge_late(form: Form, patient: Patient, fault: Late, clean: Content) -> Ve
     if isinstance(end, Content):
         changed = any(clean.pixels.get(path) != seen for path, seen in end.pixels.items())
         counted = bool(module.intake.lost.get("train"))
-        gone = 0 if counted else len(clean.pixels.keys() - end.pixels.keys())
+        told = {problem.path for problem in end.told}  # of val and test, which nobody has opened before
+        gone = 0 if counted else len(clean.pixels.keys() - end.pixels.keys() - told)
         return Verdict(silent=changed, harmless=not (changed or gone or counted), counted=counted, lost=gone)
     why = "" if isinstance(end, MedvlError) and not fault.spared else f"{type(end).__name__}: {end}"[:200]
     return Verdict(survived=not why, why=why)
