@@ -31,6 +31,7 @@ from medvl.viz.figure import line_figure
 SHARES = {"loader": 1.0, "fit": 0.5, "restarts": 0.5, "predict": 1.0}  # of `minutes`
 STUDIES, SIDE = 60, 160
 FLAT = 10.0  # MiB per hour that are let pass: 1.6 GiB in a week
+LATER = 0.5  # of the time: what fills up grows less after it, what leaks does not
 RESTS = 6  # samples between rounds that are enough to judge by; with fewer, those taken at any time are
 POINTS = 30  # of a line in the figure
 DONE = "done.json"  # of a finished load: what it left behind
@@ -65,7 +66,7 @@ def run(minutes: float = 20.0, seed: int = 0, every: float = 3.0, parts: str = "
         n=sum(one["samples"] for one in figures.values()),
         seed=seed,
         ratio=sum(lasting) / len(lasting),
-        minutes=minutes,
+        minutes=sum(one["minutes"] for one in figures.values()),
         flat={name: one["flat"] for name, one in figures.items()},
         leaked={name: one["leaked"] for name, one in figures.items()},
         left_behind={name: one["left_behind"] for name, one in figures.items()},
@@ -170,6 +171,7 @@ def judge(samples: Sequence[Sample], rests: Sequence[Sample], left_behind: dict[
         "leaked": still,
         "leaks": sum(still.values()) + sum(left_behind.values()),
         "left_behind": left_behind,
+        "later": slope(judged, LATER),
         "mib_per_hour_in_work": slope(samples)[0],
         "memory_mib": calm[len(calm) // 2].memory,
         "rss_mib": calm[len(calm) // 2].rss,
@@ -178,6 +180,7 @@ def judge(samples: Sequence[Sample], rests: Sequence[Sample], left_behind: dict[
         "most": {name: max(getattr(sample, name) for sample in samples) for name in COUNTED},
         "rounds": len(rests),
         "samples": len(samples),
+        "minutes": max(sample.time for sample in samples) / 60,
     }
 
 

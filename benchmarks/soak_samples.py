@@ -80,19 +80,19 @@ def _below(folder: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def settled(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples after the warm-up."""
+def settled(samples: Sequence[Sample], warm_up: float = WARM_UP) -> list[Sample]:
+    """Return the samples after the first `warm_up` of the time."""
     ordered = sorted(samples, key=lambda sample: sample.time)
-    return [sample for sample in ordered if sample.time >= WARM_UP * ordered[-1].time]
+    return [sample for sample in ordered if sample.time >= warm_up * ordered[-1].time]
 
 
-def slope(samples: Sequence[Sample]) -> tuple[float, float, float]:
+def slope(samples: Sequence[Sample], warm_up: float = WARM_UP) -> tuple[float, float, float]:
     """Return the growth of memory after the warm-up in MiB per hour, with the bounds of its 95 % interval.
 
     Theil and Sen's median of the slopes of all pairs, which no single peak moves. Its interval takes the samples for
     independent; neighbours are not, so it is rather too narrow.
     """
-    kept = settled(samples)
+    kept = settled(samples, warm_up)
     hours = [sample.time / 3600 for sample in kept]
     found = theilslopes([sample.memory for sample in kept], hours)
     return float(found.slope), float(found.low_slope), float(found.high_slope)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from math import exp
 from pathlib import Path
 
 import psutil
@@ -40,6 +42,8 @@ def test_growth_and_leaks_are_told_from_a_busy_calm() -> None:
     assert growth == pytest.approx(120, rel=0.1)
     assert not soak.judge(samples(grows=120), [], {})["flat"]
     assert leaked(samples(handles=59))["handles"] > 20
+    fills = soak.judge([replace(one, memory=one.memory - 300 * exp(-one.time / 500)) for one in samples()], [], {})
+    assert fills["later"][0] < 0.5 * fills["mib_per_hour"]  # which tells it from a leak
     assert soak.judge(samples(), [], {"processes": 1, "temp_files": 2})["leaks"] == 3
 
 
