@@ -69,7 +69,8 @@ audit: setup
 	$(call environment,.venv-audit)
 	.venv-audit/bin/python -m pip install --quiet pip-audit
 	$(BIN)/python -m pip freeze --exclude-editable > .venv-audit/installed.txt
-	.venv-audit/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip --requirement .venv-audit/installed.txt
+	.venv-audit/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip --requirement .venv-audit/installed.txt \
+	  || { echo "Above stand known holes, or a package that the index has no advisories for: nothing is taken for safe."; exit 1; }
 
 clean:
 	rm -rf .bootstrap .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build dist

@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from medvl.distributed import gather_with_grad
+from medvl.distributed import gather_sizes, gather_with_grad, is_distributed
 
 
 class Patches(NamedTuple):
     """Tokens of images, projected to the space of the texts.
 
     Attributes:
-        tokens: `(n, P, C)`; every rank has the same P.
+        tokens: `(n, P, C)`.
         mask: Bool `(n, P)`, False on padding; at least one per row is True.
     """
 
@@ -26,8 +27,12 @@ class Patches(NamedTuple):
         return Patches(self.tokens[kept], self.mask[kept])
 
     def gathered(self) -> Patches:
-        """Return those of all ranks, in rank order."""
-        return Patches(gather_with_grad(self.tokens).rows, gather_with_grad(self.mask.to(torch.uint8)).rows > 0)
+        """Return those of all ranks, in rank order; where P differs, as of volumes, all are padded to the largest."""
+        room = 0
+        if is_distributed():
+            room = max(gather_sizes(self.tokens.shape[1], self.tokens.device)) - self.tokens.shape[1]
+        tokens, mask = pad(self.tokens, [0, 0, 0, room]), pad(self.mask.to(torch.uint8), [0, room])
+        return Patches(gather_with_grad(tokens).rows, gather_with_grad(mask).rows > 0)
 
 
 def best_patch(patches: Patches, texts: Tensor, sharpness: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medvl.distributed import gather_with_grad
 from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss, SigmoidLoss, SoftInfoNCE, SupCon
+from medvl.losses.patches import Patches, best_patch
 
 N = 12
 SHARES = {"even": (6, 6), "uneven": (9, 3), "one has none": (12, 0)}
@@ -84,6 +85,7 @@ def gradients(model: nn.Module, named: Model, given: tuple[Tensor, Tensor, dict[
 
 def one_rank(rank: int, folder: str) -> None:
     check_gather(rank)
+    check_patches(rank)
     for name in LOSSES:
         for share, (first, _) in SHARES.items():
             model = Model(name).double()
@@ -101,6 +103,19 @@ def check_gather(rank: int) -> None:
     assert rows.grad is not None
     assert rows.grad[:, 0].tolist() == ([3.0] if rank == 0 else [6.0, 9.0])
     assert gather_with_grad(torch.arange(rank + 1)).rows.tolist() == [0, 0, 1]
+
+
+def check_patches(rank: int) -> None:
+    """Rank r has r + 1 images of r + 2 tokens, all r + 1 along the first axis: padding must count for nothing."""
+    tokens = torch.full((rank + 1, rank + 2, 2), rank + 1.0, requires_grad=True)
+    patches = Patches(tokens, torch.ones(rank + 1, rank + 2, dtype=torch.bool)).gathered()
+    assert patches.tokens.shape == (3, 3, 2)
+    assert patches.mask.sum(dim=1).tolist() == [2, 3, 3]
+    fits = best_patch(patches, torch.tensor([[1.0, 0.0]]).expand(3, 2), sharpness=10.0)
+    torch.testing.assert_close(fits, torch.tensor([1.0, 2.0, 2.0]))
+    fits.sum().backward()
+    assert tokens.grad is not None
+    torch.testing.assert_close(tokens.grad.sum(dim=1), torch.tensor([[2.0, 0.0]]).expand(rank + 1, 2))  # of two ranks
 
 
 @pytest.fixture(scope="module")
