@@ -72,14 +72,13 @@ class BatchLoader(Generic[Batch]):
         epoch = self.sampler.epoch
         self._yielded = self._resume if epoch == self._epoch else 0
         self._epoch, self._resume = epoch, 0
-        waited_for = isinstance(self.sampler, PackedBatchSampler)  # by other ranks, batch for batch
         there: set[bool] = set()
         for given in self._loader:
             self._yielded += 1  # before the yield: a state saved while this batch trains counts it as seen
             batch, lost = (given, ()) if self._tell is None else given
             if lost and self._tell is not None:
                 self._tell(lost)
-            if batch is None and waited_for:
+            if batch is None and self.sampler.even:
                 raise _nothing_left()
             there.add(batch is not None)
             if batch is not None:

@@ -91,14 +91,31 @@ def deal(chunks: Sequence[Chunk], world: int) -> list[list[Chunk]]:
     return [[pieces[i] for i in sorted(own)] for own in ranks]
 
 
+def halved(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    """Part a batch in two: between its images, or within the one that it has.
+
+    Raises:
+        ValueError: It is a single pair.
+    """
+    if len(chunks) > 1:
+        half = len(chunks) // 2
+        return [list(chunks[:half]), list(chunks[half:])]
+    (pairs,) = chunks
+    if len(pairs) < 2:
+        raise ValueError("a single pair cannot be parted")
+    return [[pairs[: len(pairs) // 2]], [pairs[len(pairs) // 2 :]]]
+
+
 class Draws(Sampler[Draw]):
     """Draws batches; how many is known beforehand.
 
     Attributes:
         epoch: The epoch that the next iteration belongs to.
+        even: Whether all ranks take the same number of batches, and wait for each other.
     """
 
     epoch = 0
+    even = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -120,6 +137,8 @@ class PackedBatchSampler(Draws):
         pack: False gives every pair an image pass of its own: the plain way, for comparison.
         fixed: Whether every epoch is like the first, as for a model that is to overfit a few batches.
     """
+
+    even = True
 
     def __init__(
         self,
@@ -188,12 +207,28 @@ class StridedBatchSampler(Draws):
         batch_size: Pairs per rank and step.
         world: Number of ranks.
         rank: This rank.
+        even: Part batches, until every rank has as many as the one with most.
+
+    Raises:
+        ValueError: A rank has too few pairs for so many batches.
     """
 
     def __init__(
-        self, pairs_of_image: Sequence[Sequence[int]], batch_size: int, *, world: int = 1, rank: int = 0
+        self,
+        pairs_of_image: Sequence[Sequence[int]],
+        batch_size: int,
+        *,
+        world: int = 1,
+        rank: int = 0,
+        even: bool = False,
     ) -> None:
-        self.batches = cut([list(pairs) for pairs in pairs_of_image][rank::world], batch_size)
+        lists = [list(pairs) for pairs in pairs_of_image]
+        self.even, self.batches = even, cut(lists[rank::world], batch_size)
+        if even:
+            most = max(len(cut(lists[other::world], batch_size)) for other in range(world))
+            while len(self.batches) < most:
+                place = max(range(len(self.batches)), key=lambda i: sum(map(len, self.batches[i])))
+                self.batches[place : place + 1] = halved(self.batches[place])
 
     def __iter__(self) -> Iterator[Draw]:
         return (Draw(0, chunks) for chunks in self.batches)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.intake import Intake, OnError
@@ -168,7 +169,11 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         world, rank = self.place()
         if len(dataset.pairs_of_image) < world:  # Lightning ends the loop of a rank without data, the others would wait
             raise DataError(f"{len(dataset.pairs_of_image)} images of split {split!r} cannot feed {world} ranks")
-        sampler = StridedBatchSampler(dataset.pairs_of_image, self.eval_batch_size, world=world, rank=rank)
+        pairs, size = dataset.pairs_of_image, self.eval_batch_size
+        try:
+            sampler = StridedBatchSampler(pairs, size, world=world, rank=rank, even=self.sharded)
+        except ValueError as error:
+            raise DataError(f"{world} ranks cannot take as many batches of split {split!r} each") from error
         return self._loader(split, dataset, sampler, train=False)
 
     def _loader(self, split: str, dataset: SampleSet[Any, Batch], sampler: Draws, train: bool) -> BatchLoader[Batch]:
@@ -189,6 +194,11 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         for split, problems in gather_objects(own):
             self.intake.lose(split, problems, told=True)
         return {split: len(rows) for split, rows in self.intake.lost.items()}
+
+    @property
+    def sharded(self) -> bool:
+        """Whether ranks hold shares of the model, and so wait for each other in every batch of evaluation, too."""
+        return self.trainer is not None and isinstance(self.trainer.strategy, FSDPStrategy)
 
     def place(self) -> tuple[int, int]:
         """Return how many ranks there are, and which this one is."""

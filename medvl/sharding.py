@@ -16,9 +16,10 @@ from medvl.encoders.base import ImageEncoder, TextEncoder
 class ShardedStrategy(FSDPStrategy):
     """FSDP with each encoder as a unit of its own and all the rest as another (Zhao et al. 2023, arXiv 2304.11277).
 
-    Lightning's `fsdp` refuses parameters without a dimension, such as temperatures, clipping by norm, and processors
-    without an accelerator. Here every rank has all such parameters, whose gradients are averaged as they come; the norm
-    is that of all shares; and gloo ranks on a processor do, for trying out.
+    Lightning's `fsdp` refuses parameters without a dimension, such as temperatures, clipping by norm, batches that hold
+    frozen dataclasses, as records are, and processors without an accelerator. Here every rank has all such parameters,
+    whose gradients are averaged as they come; the norm is that of all shares; and gloo ranks on a processor do, for
+    trying out.
 
     Args:
         options: As for Lightning's `FSDPStrategy`; `auto_wrap_policy` in place of units of encoders.
@@ -46,7 +47,13 @@ class ShardedStrategy(FSDPStrategy):
             **self.kwargs,
         )
         self.precision_plugin.clip_grad_by_norm = partial(_clip, wrapped)  # type: ignore[assignment, method-assign]
+        self.precision_plugin.convert_input = _as_is  # type: ignore[method-assign, assignment]
         return wrapped
+
+
+def _as_is(batch: Any) -> Any:
+    """Return a batch whose tensors the wrapped model casts: Lightning would have to write into frozen records."""
+    return batch
 
 
 def _clip(model: Any, optimizer: Optimizer, clip_val: float) -> Tensor:

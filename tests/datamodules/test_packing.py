@@ -112,3 +112,19 @@ def test_evaluation_sees_every_pair_once(counts: list[int], world: int, batch_si
     seen = [pair for sampler in samplers for pair in pairs(list(sampler))]
     assert sorted(seen) == list(range(sum(counts)))
     assert all(len(list(sampler)) == len(sampler) for sampler in samplers)
+
+
+@given(COUNTS, st.integers(1, 5), st.integers(1, 6))
+def test_ranks_that_wait_for_each_other_take_as_many_batches(counts: list[int], world: int, batch_size: int) -> None:
+    whole = [StridedBatchSampler(lists(counts), batch_size, world=world, rank=rank) for rank in range(world)]
+    try:
+        samplers = [
+            StridedBatchSampler(lists(counts), batch_size, world=world, rank=rank, even=True) for rank in range(world)
+        ]
+    except ValueError:  # a rank has fewer pairs than another has batches
+        assert min(sum(counts[rank::world]) for rank in range(world)) < max(map(len, whole))
+        return
+    assert {len(sampler) for sampler in samplers} == {max(map(len, whole))}
+    for sampler, plain in zip(samplers, whole, strict=True):
+        assert pairs(list(sampler)) == pairs(list(plain))
+        assert all(0 < len(pairs([draw])) <= batch_size for draw in sampler)

@@ -106,6 +106,17 @@ def written(run: Path) -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
     return embeddings, [json.loads(line) for line in lines]
 
 
+def check_shares(runs: Path) -> None:
+    """What ranks have trained that keep a share of the parameters each is what ranks have that keep all."""
+    whole, shared = (
+        torch.load(runs / name / "latest/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("alignment", "shares")
+    )
+    assert list(shared) == list(whole)
+    for name, value in whole.items():
+        torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
 def test_two_ranks_train_and_write_what_one_does(table: Path, tmp_path: Path) -> None:
     """Validation has 5 studies on one rank and 4 on the other, of which one is whole; test has 6 each."""
     (tmp_path / "mine.yaml").write_text(
@@ -119,7 +130,10 @@ def test_two_ranks_train_and_write_what_one_does(table: Path, tmp_path: Path) ->
     )
     two_ranks = f"{options} --trainer.devices 2 --trainer.strategy ddp"
     fit = f"fit {two_ranks} --trainer.max_steps 2 --trainer.val_check_interval 1"
-    on_ranks(on_rank, str(tmp_path), fit, f"test {two_ranks} --ckpt_path last")
+    (tmp_path / "shares.yaml").write_text("trainer: {devices: 2, strategy: {class_path: ShardedStrategy}}\n")
+    shares = f"fit {options} --config shares.yaml --name shares --trainer.max_steps 2 --trainer.val_check_interval 1"
+    on_ranks(on_rank, str(tmp_path), fit, f"test {two_ranks} --ckpt_path last", shares)
+    check_shares(tmp_path / "runs/alignment")
     run = (tmp_path / "runs/alignment/alignment/latest").resolve()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [row["val/loss"] for row in rows if "val/loss" in row]
