@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from datamodules.sources.table import PhraseTable
 from datamodules.twins import ct_rate
 from datamodules.volumes import VolumeData
 from medvl.cli.lost import LostRows
+from medvl.cli.metrics_file import MetricsFile
+from medvl.cli.recording import RunRecorder
 from medvl.errors import DataError
 
 Data = SourceData[Any, Any]
@@ -221,6 +224,23 @@ def test_a_run_that_goes_on_loses_the_same(table: Path) -> None:
         told(partial(again.fit, rest, fresh(table), ckpt_path=str(folder / f"{step}.ckpt"), weights_only=True))
         assert rest.seen == whole.seen[step:]
         assert all(map(torch.equal, rest.parameters(), whole.parameters()))
+
+
+def test_the_run_says_what_it_lost(table: Path) -> None:
+    data, folder, model = fresh(table), table.parent / "run", Seen()
+    for i in (0, TRAIN, TRAIN + VAL, TRAIN + VAL + 1):
+        (table.parent / f"{i}.png").unlink()
+    folder.mkdir()
+    parts = {"logger": MetricsFile(folder, "fit"), "callbacks": [RunRecorder(folder, "{}", "fit", False), LostRows()]}
+    run = trainer(folder, max_epochs=2, enable_checkpointing=False, **parts)
+    _, said = told(lambda: [run.fit(model, data), run.test(model, data, verbose=False)])
+    assert sum("1 rows of train could be read no more" in one for one in said) == 1
+    assert sum("2 rows of test could be read no more" in one for one in said) == 1
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["train/lost"] for line in lines if "train/lost" in line] == [1, 1]
+    assert [line["val/lost"] for line in lines if "val/lost" in line] == [1, 1]
+    assert [line["test/lost"] for line in lines if "test/lost" in line] == [2]
+    assert json.loads((folder / "data.json").read_text())["dropped"] == "2 sample-lost"  # when it had been trained
 
 
 def fresh(table: Path) -> Data:
