@@ -172,6 +172,7 @@ def judge(samples: Sequence[Sample], rests: Sequence[Sample], left_behind: dict[
         "leaks": sum(still.values()) + sum(left_behind.values()),
         "left_behind": left_behind,
         "later": slope(judged, LATER),
+        "rss_mib_per_hour": slope(judged, of="rss"),
         "mib_per_hour_in_work": slope(samples)[0],
         "memory_mib": calm[len(calm) // 2].memory,
         "rss_mib": calm[len(calm) // 2].rss,

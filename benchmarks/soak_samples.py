@@ -25,7 +25,8 @@ class Sample:
         memory: Anonymous and shared memory of all processes, each page divided among those that share it (`Pss_Anon`
             and `Pss_Shmem` of Linux). Mapped files are left out: other programs on the machine share libraries with
             us, and as they come and go our part of those pages changes.
-        rss: Resident memory, every page counted in each process that has it.
+        rss: Resident memory, every page counted in each process that has it. Where `memory` grows and this does not,
+            processes ask for no more, but write to pages that they shared.
         temp_files: Files and folders below its temporary folder.
         cache: Size of its cache folder.
     """
@@ -86,15 +87,15 @@ def settled(samples: Sequence[Sample], warm_up: float = WARM_UP) -> list[Sample]
     return [sample for sample in ordered if sample.time >= warm_up * ordered[-1].time]
 
 
-def slope(samples: Sequence[Sample], warm_up: float = WARM_UP) -> tuple[float, float, float]:
-    """Return the growth of memory after the warm-up in MiB per hour, with the bounds of its 95 % interval.
+def slope(samples: Sequence[Sample], warm_up: float = WARM_UP, of: str = "memory") -> tuple[float, float, float]:
+    """Return the growth of `memory` or `rss` after the warm-up in MiB per hour, with the bounds of its 95 % interval.
 
     Theil and Sen's median of the slopes of all pairs, which no single peak moves. Its interval takes the samples for
     independent; neighbours are not, so it is rather too narrow.
     """
     kept = settled(samples, warm_up)
     hours = [sample.time / 3600 for sample in kept]
-    found = theilslopes([sample.memory for sample in kept], hours)
+    found = theilslopes([getattr(sample, of) for sample in kept], hours)
     return float(found.slope), float(found.low_slope), float(found.high_slope)
 
 

@@ -40,7 +40,9 @@ def test_growth_and_leaks_are_told_from_a_busy_calm() -> None:
     growth, low, high = slope(samples(grows=120))
     assert low <= growth <= high
     assert growth == pytest.approx(120, rel=0.1)
-    assert not soak.judge(samples(grows=120), [], {})["flat"]
+    grown = soak.judge(samples(grows=120), [], {})
+    assert not grown["flat"]
+    assert grown["rss_mib_per_hour"] == (0, 0, 0)  # it was shared before
     assert leaked(samples(handles=59))["handles"] > 20
     fills = soak.judge([replace(one, memory=one.memory - 300 * exp(-one.time / 500)) for one in samples()], [], {})
     assert fills["later"][0] < 0.5 * fills["mib_per_hour"]  # which tells it from a leak
