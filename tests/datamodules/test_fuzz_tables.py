@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz import damaged, few, mutated, refusal, scalars, values
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datamodules.records import PhraseRecord, Problem, Snippet
@@ -91,10 +91,18 @@ def test_tables(tmp_path: Path, content: bytes) -> None:
     table.write_bytes(content)
     survives(lambda: MasterTable(read_table(table), split_word))
     survives(lambda: list(stream_columns(table, "StudyID", "split")))
-    for suffix in ("jsonl", "zip", "gz", "parquet", "xlsx"):
+    for suffix in ("jsonl", "zip", "gz", "parquet"):
         other = tmp_path / f"t.{suffix}"
         other.write_bytes(content)
         survives(lambda other=other: read_table(other))  # type: ignore[misc]
+
+
+@settings(few, max_examples=20)  # each is read by a process of its own
+@given(damaged(MASTER))
+@example(b"")
+def test_workbooks(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.xlsx").write_bytes(content)
+    survives(lambda: read_table(tmp_path / "t.xlsx"))
 
 
 @few
