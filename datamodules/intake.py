@@ -38,6 +38,7 @@ class Intake(Generic[AnyRecord]):
         self.lost: dict[str, dict[str, Problem]] = {}
         self._loaded: Loaded[AnyRecord] | None = None
         self._broken: set[str] = set()
+        self._rows: dict[str, int] = {}
 
     def load(self) -> None:
         """Read the source; a second call does nothing.
@@ -78,6 +79,12 @@ class Intake(Generic[AnyRecord]):
             rank_zero_warn(f"{len(spared)} images cannot be read; their studies have others; first at {first}")
         self._broken |= set(unreadable)
 
+    def rows(self, split: str) -> int:
+        """Return of how many rows the records of a split, whose images were looked at, are made."""
+        if split not in self._rows:
+            self._rows[split] = len({record.row for record in self.records(split)})
+        return self._rows[split]
+
     def lose(self, split: str, problems: Iterable[Problem], told: bool = False) -> None:
         """Count rows of a split that could be read no more when their batch was made; unless `told`, name the first.
 
@@ -89,7 +96,7 @@ class Intake(Generic[AnyRecord]):
         for problem in [] if told else list(new.values())[: max(0, NAMED - len(lost))]:
             warnings.warn(f"left out of its batch: {problem.where}: {problem.message}", stacklevel=2)
         lost.update(new)
-        if new and (share := len(lost) / len(self.records(split))) > self.max_quarantine:
+        if new and (share := len(lost) / self.rows(split)) > self.max_quarantine:
             self._too_many(share, list(lost.values()))
 
     def need(self, split: str) -> None:

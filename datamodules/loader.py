@@ -15,6 +15,7 @@ from datamodules.records import Problem
 from medvl.errors import DataError
 
 Batch = TypeVar("Batch")
+_sharing: set[int] = set()  # loaders, by `id`, whose workers share our memory
 
 
 class BatchSet(Dataset[Batch]):
@@ -68,7 +69,8 @@ class BatchLoader(Generic[Batch]):
             # Forked workers share our memory until somebody writes to it. A full collection does, in every object that
             # is not frozen: records by the million would be copied, in us or in a worker, in the middle of a run.
             gc.freeze()
-            finalize(self, gc.unfreeze)
+            _sharing.add(id(self))
+            finalize(self, _thaw, id(self))
         epoch = self.sampler.epoch
         self._yielded = self._resume if epoch == self._epoch else 0
         self._epoch, self._resume = epoch, 0
@@ -101,7 +103,7 @@ class BatchLoader(Generic[Batch]):
     @_iterator.setter
     def _iterator(self, none: None) -> None:
         self._loader._iterator = none
-        gc.unfreeze()  # the run is over, and what it shared may be garbage
+        _thaw(id(self))
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and how many of its batches have been handed out."""
@@ -112,6 +114,14 @@ class BatchLoader(Generic[Batch]):
         self._epoch, self._resume = state["epoch"], state["yielded"]
         if isinstance(self.sampler, PackedBatchSampler):
             self.sampler.skip(self._epoch, self._resume)
+
+
+def _thaw(loader: int) -> None:
+    """Let go of what was frozen, which may be garbage now, once the last loader that shares it is done."""
+    if loader in _sharing:
+        _sharing.remove(loader)
+        if not _sharing:
+            gc.unfreeze()
 
 
 def _nothing_left() -> DataError:

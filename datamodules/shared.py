@@ -173,14 +173,15 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
         try:
             sampler = StridedBatchSampler(pairs, size, world=world, rank=rank, even=self.sharded)
         except ValueError as error:
-            raise DataError(f"{world} ranks cannot take as many batches of split {split!r} each") from error
+            what = f"{world} ranks cannot be given equally many batches of split {split!r}"
+            raise DataError(what, hint="a larger --data.eval_batch_size makes fewer of them") from error
         return self._loader(split, dataset, sampler, train=False)
 
     def _loader(self, split: str, dataset: SampleSet[Any, Batch], sampler: Draws, train: bool) -> BatchLoader[Batch]:
         """Return a loader that goes on, under `quarantine`, without what can be read no more."""
         if self.intake.on_error == "raise":
             return BatchLoader(dataset, sampler, self.num_workers)
-        most = int(self.intake.max_quarantine * len(self.records(split)))
+        most = int(self.intake.max_quarantine * self.intake.rows(split))
         sparing: Sparing[Any, Batch] = Sparing(dataset, stand_in=train, most=most)
         return BatchLoader(sparing, sampler, self.num_workers, partial(self.intake.lose, split))
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 
 class LostRows(Callback):
-    """Asks the data at the end of each epoch (`SourceData.settle`) what it has lost, and logs it as `train/lost` ...
+    """Asks the data at the end of each epoch (`SourceData.settle`) what it has lost, and logs it.
 
-    A figure of evaluation is of fewer rows then, and whoever reads it must know. Nothing is logged where nothing is
-    lost.
+    As `train/lost`, `val/lost` and `test/lost`: a figure of evaluation is of fewer rows then, and whoever reads it must
+    know. Nothing is logged where nothing is lost.
     """
 
     def __init__(self) -> None:
@@ -40,5 +39,5 @@ class LostRows(Callback):
             if rows > self.told.get(split, 0):
                 rank_zero_warn(f"{rows} rows of {split} could be read no more and are not in their batches")
         self.told = lost
-        if lost.get(stage) and trainer.state.fn != TrainerFn.PREDICTING:
+        if lost.get(stage):
             module.log(f"{stage}/lost", float(lost[stage]), sync_dist=True)  # the same on every rank

@@ -96,6 +96,22 @@ def test_no_worker_outlives_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_loaders_share_is_frozen_until_the_last_one_ends() -> None:
+    first, second, alone = (BatchLoader(Rows(), StridedBatchSampler(PAIRS, 2), workers) for workers in (1, 1, 0))
+    for loader in (first, second, alone):
+        list(loader)
+    second._iterator = None
+    alone._iterator = None
+    assert gc.get_freeze_count() > 0
+    first._iterator = None
+    assert gc.get_freeze_count() == 0
+    list(first)
+    assert gc.get_freeze_count() > 0
+    first._loader._iterator._shutdown_workers()  # type: ignore[union-attr]
+    del first, loader
+    assert gc.get_freeze_count() == 0
+
+
 def test_a_collection_copies_nothing_that_a_worker_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     def cost() -> int:
         loader: BatchLoader[int] = BatchLoader(Cost(), StridedBatchSampler(PAIRS[:1], 1), num_workers=1)

@@ -21,6 +21,7 @@ from ranks import as_launched, on_ranks
 from datamodules.batches import GroundingBatch, ReportBatch, VolumeBatch
 from datamodules.grounding import GroundingData
 from datamodules.packing import Draw
+from datamodules.records import Problem
 from datamodules.reports import ReportData
 from datamodules.shared import SourceData
 from datamodules.sources import CTRATE
@@ -136,6 +137,16 @@ def test_too_many_stop_the_run(table: Path, workers: int) -> None:
     loader._iterator = None
 
 
+def test_a_row_of_several_sentences_counts_once(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make(table, max_quarantine=0.1)
+    data.setup("fit")
+    records = data.records("train")
+    monkeypatch.setattr(data.intake, "records", lambda split: records * 3)
+    lost = [Problem("sample-lost", record.row, "gone") for record in records[:2]]
+    with pytest.raises(DataError, match="12% of the rows"):
+        told(lambda: data.intake.lose("train", lost * 3))
+
+
 def test_raise_still_raises(table: Path) -> None:
     data = make(table, on_error="raise", max_quarantine=1.0)
     data.setup("fit")
@@ -228,7 +239,7 @@ def test_a_run_that_goes_on_loses_the_same(table: Path) -> None:
 
 def test_the_run_says_what_it_lost(table: Path) -> None:
     data, folder, model = fresh(table), table.parent / "run", Seen()
-    for i in (0, TRAIN, TRAIN + VAL, TRAIN + VAL + 1):
+    for i in (0, TRAIN, TRAIN + VAL + BATCH, TRAIN + VAL + BATCH + 1):  # a whole batch of test
         (table.parent / f"{i}.png").unlink()
     folder.mkdir()
     parts = {"logger": MetricsFile(folder, "fit"), "callbacks": [RunRecorder(folder, "{}", "fit", False), LostRows()]}
