@@ -121,7 +121,7 @@ def quantile(axis: DepthGrid, probability: Tensor, share: float) -> Tensor:
 def extents(axis: DepthGrid, probability: Tensor, level: float = 0.5) -> list[list[tuple[float, float]]]:
     """Return, for each row, the stretches in mm where the probability is at least `level` of its peak, best first."""
     found = []
-    for edges, row in zip(axis.edges.tolist(), probability, strict=True):
+    for edges, row in zip(axis.edges.tolist(), probability.detach(), strict=True):
         high = (row >= level * row.max()) & (row > 0)
         edge = torch.diff(torch.nn.functional.pad(high.to(torch.int8), (1, 1)))
         runs = zip((edge == 1).nonzero().flatten().tolist(), (edge == -1).nonzero().flatten().tolist(), strict=True)

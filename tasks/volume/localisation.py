@@ -15,6 +15,7 @@ from medvl.distributed import mean_over_ranks, world_size
 from tasks.volume.depth import DepthGrid, blurred, extents, interval_mass, quantile
 
 Pooling = Literal["mean", "smooth_max"]
+Similarity = Literal["dot", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,17 @@ class Answer:
 
 
 class Localiser(nn.Module):
-    """Cosine of a snippet and every depth position over a temperature, and one learnt logit for "not in this scan".
+    """Similarity of a snippet and every depth position over a temperature, and one learnt logit for "not in this scan".
 
     Args:
         temperature: Fixed, as in RadFinder (arXiv 2603.02026).
         pooling: How the image tokens of one depth are joined. `mean` averages them before they are compared, as
             RadFinder does, in which a finding of a few tokens drowns; `smooth_max` (ours) compares every token and
-            takes a log-mean-exp of the cosines, so that one place that fits is enough.
+            takes a log-mean-exp of the similarities, so that one place that fits is enough.
         sharpness: Of `smooth_max`: the larger, the closer to the maximum.
+        similarity: Of a unit vector of words and a token: `cosine` as RadFinder, or `dot` (ours), the product over the
+            root of the width. A token about which nothing is to be said can be short then, and of the many in a slab
+            none is the greatest by chance.
         salience: Whether tokens say of themselves, too, how much there is to be spoken of (ours): it is learnt before
             words are, and tells a model where to look for them.
     """
@@ -77,12 +81,14 @@ class Localiser(nn.Module):
         temperature: float = 0.1,
         pooling: Pooling = "smooth_max",
         sharpness: float = 50.0,
+        similarity: Similarity = "dot",
         salience: bool = True,
     ) -> None:
         super().__init__()
         if temperature <= 0 or sharpness <= 0:
             raise ValueError(f"temperature and sharpness must be > 0, got {temperature} and {sharpness}")
-        self.temperature, self.pooling, self.sharpness, self.salience = temperature, pooling, sharpness, salience
+        self.temperature, self.pooling, self.sharpness = temperature, pooling, sharpness
+        self.similarity, self.salience = similarity, salience
         self.absent = nn.Parameter(torch.zeros(()))
 
     def forward(
@@ -102,22 +108,25 @@ class Localiser(nn.Module):
             snippets: `(S, C)`, of any length.
             index: Long `(S,)`, which volume each snippet speaks of.
             axis: Of the `B` volumes.
-            salience: `(B, D, N)`, in units of the cosine; None of none.
+            salience: `(B, D, N)`, in units of the similarity; None of none.
         """
         words, valid = F.normalize(snippets, dim=-1), axis.valid & mask.any(dim=2)
         if self.pooling == "mean":
-            tokens = (tokens * mask[..., None]).sum(dim=2, keepdim=True)
-        near = self._near(F.normalize(tokens, dim=-1), words, index)
+            tokens = self._mean(tokens, mask[..., None])
+        near = self._near(self._scaled(tokens), words, index)
         if salience is not None:
             near = near + (self._mean(salience, mask) if self.pooling == "mean" else salience)[index]
-        cosine = near.squeeze(2) if self.pooling == "mean" else self._smooth_max(near, mask[index])
-        logits = (cosine / self.temperature).masked_fill(~valid[index], -torch.inf)
+        fit = near.squeeze(2) if self.pooling == "mean" else self._smooth_max(near, mask[index])
+        logits = (fit / self.temperature).masked_fill(~valid[index], -torch.inf)
         logits = torch.cat([logits, self.absent.expand(len(logits), 1)], dim=1)
         return Depths(logits, axis.of_volumes(index))
 
+    def _scaled(self, tokens: Tensor) -> Tensor:
+        return F.normalize(tokens, dim=-1) if self.similarity == "cosine" else tokens / math.sqrt(tokens.shape[-1])
+
     @staticmethod
     def _near(tokens: Tensor, words: Tensor, index: Tensor) -> Tensor:
-        """Return the cosines of each snippet and the tokens of its volume, `(S, D, N)`; no token is copied."""
+        """Return the similarities of each snippet and the tokens of its volume, `(S, D, N)`; no token is copied."""
         order = index.argsort(stable=True)
         parts = torch.split(words[order], index.bincount(minlength=len(tokens)).tolist())
         found = torch.cat([torch.einsum("dnc,sc->sdn", one, own) for one, own in zip(tokens, parts, strict=True)])
@@ -125,7 +134,7 @@ class Localiser(nn.Module):
 
     @staticmethod
     def _mean(values: Tensor, mask: Tensor) -> Tensor:
-        """Average `(B, D, N)` over the tokens of each depth, `(B, D, 1)`."""
+        """Average `(B, D, N, ...)` over the tokens of each depth, `(B, D, 1, ...)`."""
         return (values * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True).clamp_min(1)
 
     def _smooth_max(self, near: Tensor, mask: Tensor) -> Tensor:

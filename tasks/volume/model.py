@@ -53,7 +53,8 @@ class VolumeModel(nn.Module):
         dim: Width of both spaces.
         localiser: Compares snippets with depths.
         depth_heads: Whose heads depths and snippets go through: their `own`, which the depths' loss trains, or the
-            `global` ones of volumes and reports, so that each depth is embedded as if it were a volume.
+            `global` ones of volumes and reports, so that each depth is embedded as if it were a volume; these are
+            compared by their cosine, whatever `localiser` says.
 
     Raises:
         ConfigError: The encoder is not for volumes, or does not say how many slices a token covers.
@@ -80,6 +81,8 @@ class VolumeModel(nn.Module):
         self.image_proj, self.text_proj = _projection(width, dim), _projection(words, dim)
         self.depth_proj, self.snippet_proj = _projection(width, dim), _projection(words, dim)
         self.localiser, self.depth_heads = localiser or Localiser(), depth_heads
+        if depth_heads == "global":
+            self.localiser.similarity = "cosine"
         self.salience = nn.Linear(width, 1) if self.localiser.salience and depth_heads == "own" else None
 
     def read_volumes(self, volumes: Tensor, valid: Tensor | None) -> Features:

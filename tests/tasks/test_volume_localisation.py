@@ -35,12 +35,13 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
 @pytest.mark.parametrize("salient", [False, True])
 @pytest.mark.parametrize("pooling", ["mean", "smooth_max"])
-def test_every_snippet_is_compared_with_its_own_volume(pooling: str, salient: bool) -> None:
+def test_every_snippet_is_compared_with_its_own_volume(pooling: str, salient: bool, similarity: str) -> None:
     tokens, mask, snippets, index = inputs()
     salience = torch.linspace(-2, 2, mask.numel(), dtype=torch.float64).view(mask.shape) * salient
-    model = Localiser(0.1, pooling, sharpness=20.0).double()  # type: ignore[arg-type]
+    model = Localiser(0.1, pooling, 20.0, similarity).double()  # type: ignore[arg-type]
     found = model(tokens, mask, snippets, index, axis(), salience if salient else None)
     for s in range(S):
         for d in range(D):
@@ -49,10 +50,13 @@ def test_every_snippet_is_compared_with_its_own_volume(pooling: str, salient: bo
                 assert found.logits[s, d] == -torch.inf
                 continue
             more = salience[index[s], d][mask[index[s], d]]
-            cosine = F.cosine_similarity(own, snippets[s][None], dim=-1) + more
+            likeness = F.cosine_similarity(own, snippets[s][None], dim=-1)
             expected = F.cosine_similarity(own.mean(0), snippets[s], dim=0) + more.mean()
+            if similarity == "dot":
+                likeness = own @ snippets[s] / snippets[s].norm() / math.sqrt(own.shape[1])
+                expected = likeness.mean() + more.mean()
             if pooling == "smooth_max":
-                expected = torch.logsumexp(20 * cosine, 0) / 20 - math.log(len(own)) / 20
+                expected = torch.logsumexp(20 * (likeness + more), 0) / 20 - math.log(len(own)) / 20
             assert found.logits[s, d].item() == pytest.approx(10 * expected.item(), abs=1e-9)
     assert (found.where.sum(dim=1) - 1).abs().max() < 1e-12
 
