@@ -112,7 +112,7 @@ def run(
     parts: list[str] | None = None,
     seed: int = 0,
     seeds: int = 3,
-    steps: int = 1800,
+    steps: int = 1500,
     studies: int = 2000,
     size: int = 0,
     keep: str = "",
