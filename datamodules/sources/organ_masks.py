@@ -53,7 +53,8 @@ def measured(folder: str, cache: str, root: str = "") -> dict[str, Depths | str]
         found = _measure(masks)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text(kept, [json.dumps(found)])
-    depths = dict[str, Depths | str]({name.removesuffix(_SUFFIX): LINKED_OUT for name in away if _SUFFIX in name})
+    linked = [name.removesuffix(_SUFFIX) for name in away if name.endswith(_SUFFIX)]
+    depths = dict[str, Depths | str].fromkeys(linked, LINKED_OUT)
     for name, told in found.items():
         depths[name] = told if isinstance(told, str) else [(low, high) for low, high in told]
     return depths
