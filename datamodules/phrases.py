@@ -49,13 +49,10 @@ class View(NamedTuple):
 
     def with_lent(self, phrases: list[str]) -> View:
         """Return the view with sentences of other studies beside its own; they have no box."""
-        record, nothing = (
-            replace(self.records[0], boxes=(), extra_boxes=None, labels=(), abnormal=True),
-            torch.zeros(0, 4),
-        )
+        record = replace(self.records[0], boxes=(), extra_boxes=None, labels=(), abnormal=True)
         return self._replace(
             phrases=self.phrases + phrases,
-            boxes=self.boxes + [nothing] * len(phrases),
+            boxes=self.boxes + [torch.zeros(0, 4)] * len(phrases),
             records=self.records + [replace(record, phrase=phrase) for phrase in phrases],
         )
 

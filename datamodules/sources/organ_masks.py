@@ -54,7 +54,7 @@ def measured(folder: str, cache: str, root: str = "") -> dict[str, Depths | str]
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text(kept, [json.dumps(found)])
     linked = [name.removesuffix(_SUFFIX) for name in away if name.endswith(_SUFFIX)]
-    depths = dict[str, Depths | str].fromkeys(linked, LINKED_OUT)
+    depths: dict[str, Depths | str] = {name: LINKED_OUT for name in linked}
     for name, told in found.items():
         depths[name] = told if isinstance(told, str) else [(low, high) for low, high in told]
     return depths
