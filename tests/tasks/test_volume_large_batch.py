@@ -141,12 +141,12 @@ class Repeated(LightningDataModule):
         return data().labels.float()
 
     def train_dataloader(self) -> DataLoader[VolumeBatch]:
-        same: Any = [data(torch.float32)] * 4
+        same: Any = [data()] * 4
         return DataLoader(same, batch_size=None)
 
 
 def trained(folder: str, large: LargeBatch | None, **options: Any) -> tuple[VolumeTask, Trainer]:
-    model = task(large_batch=large)  # type: ignore[arg-type]
+    model = task(large_batch=large).double()  # type: ignore[arg-type]  # Adam steps on what rounding leaves of 0
     plain: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "max_steps": 3}
     plain |= {"enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0}
     trainer = Trainer(default_root_dir=folder, **(plain | options))
@@ -160,7 +160,7 @@ def test_the_trainer_steps_clips_and_schedules_as_it_does_otherwise(tmp_path: Pa
     assert usual.global_step == large.global_step == 3
     assert usual.optimizers[0].param_groups[0]["lr"] == large.optimizers[0].param_groups[0]["lr"]
     for (name, ours), theirs in zip(many.named_parameters(), one.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-8, msg=name)
     assert float(large.callback_metrics["train/depth"]) == pytest.approx(float(usual.callback_metrics["train/depth"]))
 
 
