@@ -41,7 +41,7 @@ def run(
     size: int = 0,
     keep: str = "",
 ) -> dict[str, Any]:
-    """Train with and without the depths' loss; some ten minutes of two cores for each training.
+    """Train with and without the depths' loss; some twenty minutes of one core for each training.
 
     Args:
         seed: Of the twin, and the first of the seeds.

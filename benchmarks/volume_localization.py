@@ -36,7 +36,7 @@ RANDOM_RUNS = 16
 def run(
     seed: int = 0, seeds: int = 3, steps: int = 1500, studies: int = 2000, size: int = 0, keep: str = ""
 ) -> dict[str, Any]:
-    """Train and test ours and three baselines beside three priors; some ten minutes of two cores for each training.
+    """Train and test ours and three baselines beside three priors; some twenty minutes of one core for each training.
 
     Args:
         seed: Of the twin, and the first of the seeds.

@@ -117,7 +117,7 @@ def run(
     size: int = 0,
     keep: str = "",
 ) -> dict[str, Any]:
-    """Train and test the arms of some parts; three hours of one core for the 11 trainings of each seed.
+    """Train and test the arms of some parts; four hours of one core for the 11 trainings of each seed.
 
     Args:
         parts: Of `resolution`, `weak`, `sites` and `german`; all by default.
