@@ -45,6 +45,11 @@ def told(result: tuple[int, str, str]) -> str:
             "error: wrong value 'abc'\n  where: --trainer.max_epochs\n  hint:  expected int\n",
         ),
         (
+            f"{FIT} --trainer.precision bf16-true",
+            "error: no training in precision bf16-true\n  where: trainer.precision\n"
+            "  hint:  a batch holds coordinates in 32 bits; use 32-true, bf16-mixed or 16-mixed\n",
+        ),
+        (
             f"{FIT} --model.encoder ToyEncodr",
             "error: no class 'ToyEncodr'\n  where: --model.encoder\n  hint:  did you mean 'ToyEncoder'?\n",
         ),
