@@ -22,7 +22,7 @@ from medvl.cli.kept import config_of_run
 from medvl.cli.last import Stopped
 from medvl.cli.mistakes import explain, mistake_behind
 from medvl.cli.nulls import read_none_as_null
-from medvl.cli.parts import trainer_parts
+from medvl.cli.parts import let_fused_be_clipped, trainer_parts
 from medvl.cli.quiet import quieten
 from medvl.cli.recording import RunRecorder, load_primitives, no_room, write_report
 from medvl.cli.resuming import steps_done
@@ -142,12 +142,14 @@ class MedvlCLI(LightningCLI):
         recorder = RunRecorder(self.folder, kept, str(self.subcommand), newest, self.done)
         monitor = getattr(self.model, "monitor", ("val/loss", "min"))
         every = self.config[self.subcommand].save_every
-        return super().instantiate_trainer(
+        trainer: Trainer = super().instantiate_trainer(
             default_root_dir=str(self.folder),
             use_distributed_sampler=False,  # the samplers shard themselves, unpadded
             **trainer_parts(config, self.folder, str(self.subcommand), recorder, monitor, every),
             **kwargs,
         )
+        let_fused_be_clipped(trainer)
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, and tell an interruption and a checkpoint of another model as what they are."""

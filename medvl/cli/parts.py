@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins import CheckpointIO, MixedPrecision, Precision
 
 from medvl.cli.last import LastCheckpoint
 from medvl.cli.lost import LostRows
@@ -50,6 +52,16 @@ def trainer_parts(
     if config.logger in (None, True):
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version="", purge_step=recorder.done or None))
     return {"callbacks": callbacks, "plugins": plugins, "logger": loggers}
+
+
+def let_fused_be_clipped(trainer: Trainer) -> None:
+    """Let the gradients of a fused optimiser be clipped in bfloat16, where no scaler has to be undone first.
+
+    Lightning refuses that in any mixed precision (its issue #21435, mended behind 2.6.6).
+    """
+    plugin = trainer.precision_plugin
+    if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+        plugin.clip_gradients = partial(Precision.clip_gradients, plugin)  # type: ignore[method-assign]
 
 
 def as_list(value: Any) -> list[Any]:

@@ -16,7 +16,7 @@ PACKAGES = ("medvl", "tasks", "datamodules", "ontology")
 TWINS = {
     "grounding": ("padchest-gr", "24", "--data.image_size", "64"),
     "alignment": ("mimic-cxr", "24", "--data.image_size", "64"),
-    "volume": ("ct-rate", "12", "--data.spacing", "[10.0, 8.0, 8.0]"),
+    "volume": ("ct-rate", "12", "--data.spacing", "[10.0,8.0,8.0]"),
 }
 STEPS = ("--trainer.max_steps", "3", "--trainer.val_check_interval", "3", "--data.batch_size", "4")
 
