@@ -106,7 +106,7 @@ class VolumeTask(LightningModule):
         negative: list[str] | None = None,
         class_words: dict[str, str] | None = None,
         confidence: float = 0.8,
-        silence: float = 0.01,
+        silence: float = 0.002,
         depth_heads: DepthHeads = "own",
         protocols: list[str] | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
