@@ -82,7 +82,7 @@ class ScanDataset(SampleSet[Row, VolumeBatch]):
         most_snippets: At most so many of a study's snippets, drawn by (seed, epoch, study); None takes all.
         seed: Seed of what is drawn and of augmentation, together with the epoch.
         augment: Augmentation, in training.
-        blind: `image` blanks the voxels; `text` deals a study's snippets out anew among their depths, and reports among
+        blind: `image` blanks the voxels, and leaves of a volume its depth alone; `text` deals a study's snippets out anew among their depths, and reports among
             studies.
         codes: The entities of the studies, a row for each.
     """
@@ -151,7 +151,7 @@ class ScanDataset(SampleSet[Row, VolumeBatch]):
             volume = int(rng.integers(len(record.volumes)))
         path = record.volumes[volume]
         scan = self.voxels(path)
-        image = torch.zeros_like(scan.image) if self.blind == "image" else scan.image
+        image = torch.zeros_like(scan.image[..., :1, :1]) if self.blind == "image" else scan.image
         if self.augment is not None and self.blind != "image":
             image = self.augment(image, rng)
         snippets = list(record.snippets_of(path))

@@ -49,8 +49,8 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
             them and warns, also those that can be read no more when their batch is made. A patient in two splits always
             raises. A study goes on with the volumes left to it when the run begins.
         max_quarantine: Largest share of the studies that may be left out.
-        blind: A control that must fail: `image` blanks the voxels; `text` deals the snippets of a scan out anew among
-            their depths, and the reports among the studies.
+        blind: A control that must fail: `image` leaves of a volume its depth alone; `text` deals the snippets of a scan
+            out anew among their depths, and the reports among the studies.
         predict_split: The split that predict runs over.
         seed: Seed of order, of what is drawn and of augmentation.
         guard: What is evaluated on elsewhere, so that none of its val and test patients may be trained on: a table with

@@ -94,6 +94,7 @@ def test_training_draws_anew_each_epoch_and_repeats_itself(twin: Path) -> None:
 def test_the_controls_hide_the_image_or_the_words(twin: Path) -> None:
     plain, blank, dealt = (next(iter(data(twin, blind=kind).test_dataloader())) for kind in ("none", "image", "text"))
     assert float(blank.volumes.abs().sum()) == 0
+    assert blank.volumes.shape == (*plain.volumes.shape[:3], 1, 1)  # how wide a patient is, is image, too
     assert blank.snippets == plain.snippets
     assert torch.equal(dealt.volumes, plain.volumes)
     assert dealt.snippets != plain.snippets
