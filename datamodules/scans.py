@@ -82,8 +82,8 @@ class ScanDataset(SampleSet[Row, VolumeBatch]):
         most_snippets: At most so many of a study's snippets, drawn by (seed, epoch, study); None takes all.
         seed: Seed of what is drawn and of augmentation, together with the epoch.
         augment: Augmentation, in training.
-        blind: `image` blanks the voxels, and leaves of a volume its depth alone; `text` deals a study's snippets out anew among their depths, and reports among
-            studies.
+        blind: `image` leaves of a volume its depth alone, blank; `text` deals a study's snippets out anew among their
+            depths, and reports among studies.
         codes: The entities of the studies, a row for each.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +123,7 @@ def _of_folder(folder: Path, images: Path) -> Iterator[Study]:
         raise DataError("no report in this folder", where=str(folder), hint="expected NAME.txt beside NAME.dcm or .png")
     for text in texts:
         beside = [images / f"{text.stem}{suffix}" for suffix in IMAGES]
-        found = [path for path in beside if path.is_file()][:1]
+        found = [path for path in beside if os.path.isfile(path)][:1]
         # A study without its image is told when it is looked at, so that the others need not wait for it.
         yield Study(text.stem, found or [images / f"{text.stem}.dcm"], read_text(text), str(text))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -100,9 +101,9 @@ def read_depths(path: Path, name: str | int) -> StudyDepths | None:
     if not path.is_dir():
         raise DataError("no such sidecar or folder", where=str(path), hint="expected JSON, or a folder")
     own = Path(str(name)).name  # an id is no path
-    if (file := path / f"{own}.json").is_file():
+    if os.path.isfile(file := path / f"{own}.json"):
         return StudyDepths(_sidecars(file))
-    if own and (folder := path / own).is_dir():
+    if own and os.path.isdir(folder := path / own):
         return StudyDepths(_of_dicom(folder))
     if any(child.is_dir() or child.suffix == ".json" for child in path.iterdir()):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -68,7 +69,8 @@ class PadChestGR(PhraseSource):
             found for files in _FILES_FOLDERS for found in sorted((self.given / files).glob("*/")) if found.is_dir()
         ]
         for folder in [*candidates, *nested]:
-            if any((folder / name).is_file() for name in names if name and "/" not in name):
+            # os.path says no to a name that no file system takes; Path.is_file raises.
+            if any(os.path.isfile(folder / name) for name in names if name and "/" not in name):
                 return folder
         parts = sorted(p for files in _FILES_FOLDERS for p in (self.given / files).glob("PadChest_GR.zip*"))
         if parts:

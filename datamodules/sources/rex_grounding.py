@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class ReXGroundingCT(VolumeSource):
         """Yield every scan with its findings, or what is wrong with its entry."""
         entries = list(_entries(self.tables()[0]))
         names = [name for _, _, entry in entries if (name := volume_name(entry.get("name")))]
-        depths = self._measured([name for name in names if self._mask(name).is_file()])
+        depths = self._measured([name for name in names if os.path.isfile(self._mask(name))])
         for split, row, entry in entries:
             name, findings = volume_name(entry.get("name")), entry.get("findings")
             if name is None or not isinstance(findings, dict):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fuzz import damaged, few, mutated, refusal, scalars, values
+from fuzz import MANY, damaged, few, mutated, refusal, scalars, values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +97,7 @@ def test_tables(tmp_path: Path, content: bytes) -> None:
         survives(lambda other=other: read_table(other))  # type: ignore[misc]
 
 
-@settings(few, max_examples=20)  # each is read by a process of its own
+@settings(few, max_examples=MANY // 100 or 20)  # each is read by a process of its own
 @given(damaged(MASTER))
 @example(b"")
 def test_workbooks(tmp_path: Path, content: bytes) -> None:
@@ -135,6 +135,7 @@ def test_coco(tmp_path: Path, content: Any) -> None:
 
 @few
 @given(mutated(STUDIES))
+@example([STUDIES[0] | {"ImageID": 10**400}])  # a name longer than a file's may be
 def test_grounded_reports(tmp_path: Path, content: Any) -> None:
     (tmp_path / "master_table.csv").write_bytes(MASTER)
     (tmp_path / "PadChest_GR").mkdir(exist_ok=True)

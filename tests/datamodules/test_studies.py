@@ -30,6 +30,13 @@ def test_a_folder_pairs_names(tmp_path: Path) -> None:
     assert [path.name for path in read_studies(tmp_path)[0].images] == ["a.dcm"]  # not there, which is told later
 
 
+def test_a_report_with_the_longest_name(tmp_path: Path) -> None:
+    name = "n" * 251  # with .txt, all that a file system takes; with .jpeg more
+    (tmp_path / f"{name}.txt").write_text("No pneumothorax.")
+    (study,) = read_studies(tmp_path)
+    assert study.name == name
+
+
 def test_a_table_joins_rows_of_a_study(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("File;Text;study_id\nd/a.png;A mass.;7\nd/b.png;;7\nc.png;Clear.;\nd.png;;\n")
     studies = read_studies(tmp_path / "t.csv", columns={"image": "File", "report": "Text"})
