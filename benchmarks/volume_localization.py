@@ -23,6 +23,7 @@ from tasks.volume.predictions import SnippetResult, read_results
 
 RECIPE = ("--config", str(CONFIGS / "quickstart" / "volume.yaml"))
 UNTOLD = ("--model.localisation_weight", "0", "--model.depth_heads", "global")
+COSINE = ("--model.localiser", "Localiser", "--model.localiser.similarity", "cosine")
 METHODS = {  # what is taken away
     "ours": (),
     "text-only": ("--data.blind", "image"),
@@ -77,7 +78,7 @@ def tested(done: Trainings, run: Path, *options: str) -> list[SnippetResult]:
 
 def warmed(done: Trainings, run: Path) -> list[SnippetResult]:
     """Return the same at the temperature that suits a run best: nothing has fitted its depths' to the task's."""
-    option = ("--model.localiser", "Localiser", "--model.localiser.temperature")
+    option = (*COSINE, "--model.localiser.temperature")
     trials = [tested(done, run, *option, str(temperature)) for temperature in TEMPERATURES]
     return min(trials, key=lambda lines: float(np.nanmean(Judged.of(lines).means["always/mae"])))
 

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from medvl.encoders.base import Features, ImageEncoder, TextEncoder
 from medvl.errors import ConfigError
 from tasks.volume.depth import DepthGrid
-from tasks.volume.localisation import Depths, Localiser
+from tasks.volume.localisation import Depths, Localiser, Similarity
 
 DepthHeads = Literal["own", "global"]
 
@@ -54,10 +54,11 @@ class VolumeModel(nn.Module):
         localiser: Compares snippets with depths.
         depth_heads: Whose heads depths and snippets go through: their `own`, which the depths' loss trains, or the
             `global` ones of volumes and reports, so that each depth is embedded as if it were a volume; these are
-            compared by their cosine, whatever `localiser` says.
+            compared by their cosine.
 
     Raises:
-        ConfigError: The encoder is not for volumes, or does not say how many slices a token covers.
+        ConfigError: The encoder is not for volumes, or does not say how many slices a token covers; or global heads
+            have a localiser that does not compare by cosine.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class VolumeModel(nn.Module):
         self.pool = MapHead(width)
         self.image_proj, self.text_proj = _projection(width, dim), _projection(words, dim)
         self.depth_proj, self.snippet_proj = _projection(width, dim), _projection(words, dim)
-        self.localiser, self.depth_heads = localiser or Localiser(), depth_heads
-        if depth_heads == "global":
-            self.localiser.similarity = "cosine"
+        likeness: Similarity = "dot" if depth_heads == "own" else "cosine"  # the global heads are taught by cosines
+        self.localiser, self.depth_heads = localiser or Localiser(similarity=likeness), depth_heads
+        if depth_heads == "global" and self.localiser.similarity != likeness:
+            hint = "--model.localiser.similarity cosine"
+            raise ConfigError("global heads compare by cosine", where="model.depth_heads", hint=hint)
         self.salience = nn.Linear(width, 1) if self.localiser.salience and depth_heads == "own" else None
 
     def read_volumes(self, volumes: Tensor, valid: Tensor | None) -> Features:

@@ -8,7 +8,9 @@ from torch.nn.functional import normalize
 
 from medvl.encoders import Tiny3D, TinyText
 from medvl.encoders.base import Features
+from medvl.errors import ConfigError
 from tasks.volume.depth import DepthGrid
+from tasks.volume.localisation import Localiser
 from tasks.volume.model import VolumeModel
 
 DEPTH, SIDE, WIDTH = 5, 2, 32
@@ -44,3 +46,12 @@ def test_each_depth_is_embedded_as_a_volume_of_its_tokens() -> None:
             cosine = float((found.embed_volumes(part) @ found.embed_texts(words)[row]).squeeze())
             assert logit == pytest.approx(cosine / found.localiser.temperature, abs=1e-4)
     assert depths.where.isfinite().all()
+
+
+def test_global_heads_compare_by_cosine_alone() -> None:
+    encoders = Tiny3D(width=WIDTH, depth=1, context=1), TinyText(width=WIDTH, depth=1, buckets=256)
+    dot = Localiser(similarity="dot")
+    with pytest.raises(ConfigError, match="cosine"):
+        VolumeModel(*encoders, dim=16, localiser=dot, depth_heads="global")
+    assert dot.similarity == "dot"
+    assert VolumeModel(*encoders, dim=16, localiser=dot).localiser is dot
