@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
+from medvl.encoders.base import ImageEncoder, TextEncoder
 from medvl.errors import ConfigError, nearest
 from medvl.schedule import Schedule
 
@@ -15,7 +17,8 @@ from medvl.schedule import Schedule
 def parameter_groups(model: nn.Module, lr_scale: dict[str, float]) -> list[dict[str, Any]]:
     """Group the trainable parameters of `model`.
 
-    Vectors (biases, norm weights) and embeddings get no weight decay. Each group carries its multiple as `scale`.
+    Vectors (biases, norm weights) and embeddings get no weight decay. Each group carries its multiple as `scale`: that
+    of `lr_scale`, times that which an encoder asks for (`paces`), so that no configuration need know its parts.
 
     Args:
         model: The model.
@@ -30,16 +33,22 @@ def parameter_groups(model: nn.Module, lr_scale: dict[str, float]) -> list[dict[
             known = {name.split(".")[0] for name, _ in named}
             raise ConfigError("no parameter has this prefix", where=f"lr_scale.{prefix}", hint=nearest(prefix, known))
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    encoders = [(f"{name}.", m) for name, m in model.named_modules() if isinstance(m, ImageEncoder | TextEncoder)]
+    paces = {f"{name}{part}": pace for name, encoder in encoders for part, pace in encoder.paces.items()}
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in named:
-        fitting = [prefix for prefix in lr_scale if name.startswith(prefix)]
-        scale = lr_scale[max(fitting, key=len)] if fitting else 1.0
+        scale = _of_longest(lr_scale, name) * _of_longest(paces, name)
         decays = parameter.ndim > 1 and id(parameter) not in tables
         group = groups.setdefault((scale, decays), {"params": [], "scale": scale})
         if not decays:
             group["weight_decay"] = 0.0
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _of_longest(scales: Mapping[str, float], name: str) -> float:
+    fitting = [prefix for prefix in scales if name.startswith(prefix)]
+    return scales[max(fitting, key=len)] if fitting else 1.0
 
 
 def scheduled(

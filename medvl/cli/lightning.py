@@ -22,7 +22,7 @@ from medvl.cli.kept import config_of_run
 from medvl.cli.last import Stopped
 from medvl.cli.mistakes import explain, mistake_behind
 from medvl.cli.nulls import read_none_as_null
-from medvl.cli.parts import let_fused_be_clipped, trainer_parts
+from medvl.cli.parts import check_precision, let_fused_be_clipped, trainer_parts
 from medvl.cli.quiet import quieten
 from medvl.cli.recording import RunRecorder, load_primitives, no_room, write_report
 from medvl.cli.resuming import steps_done
@@ -32,7 +32,6 @@ from medvl.errors import CheckpointError, ConfigError
 from medvl.weights import start_from
 
 NOT_SAVED = ("config", "run", "untrained", "ckpt_path", "weights_only", "verbose", "return_predictions")
-PRECISIONS = ("None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
 NEXT = {"fit": "test", "validate": "test", "test": "predict"}
 
 
@@ -89,9 +88,7 @@ class MedvlCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the run and find its checkpoint before anything heavy is built."""
         config = self.config[self.subcommand]
-        if (precision := str(config.trainer.precision)) not in PRECISIONS:  # depths in mm and boxes need 32 bits
-            hint = "a batch holds coordinates in 32 bits; use 32-true, bf16-mixed or 16-mixed"
-            raise ConfigError(f"no training in precision {precision}", where="trainer.precision", hint=hint)
+        check_precision(config.trainer.precision)
         module, _, name = config.model.class_path.rpartition(".")
         model = getattr(sys.modules[module], name)
         self.task = str(getattr(model, "task_name", name.removesuffix("Task").lower()))

@@ -19,6 +19,9 @@ from medvl.cli.norms import NormCheck
 from medvl.cli.progress import plain_lines
 from medvl.cli.recording import RunRecorder, WholeCheckpointIO, default_checkpoint
 from medvl.cli.resuming import Resumption
+from medvl.errors import ConfigError
+
+PRECISIONS = ("None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
 
 
 def trainer_parts(
@@ -52,6 +55,17 @@ def trainer_parts(
     if config.logger in (None, True):
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version="", purge_step=recorder.done or None))
     return {"callbacks": callbacks, "plugins": plugins, "logger": loggers}
+
+
+def check_precision(precision: Any) -> None:
+    """Refuse what would round a batch's coordinates, boxes and millimetres.
+
+    Raises:
+        ConfigError: The trainer's precision does not keep 32 bits beside the halves.
+    """
+    if str(precision) not in PRECISIONS:
+        hint = "a batch holds coordinates in 32 bits; use 32-true, bf16-mixed or 16-mixed"
+        raise ConfigError(f"no training in precision {precision}", where="trainer.precision", hint=hint)
 
 
 def let_fused_be_clipped(trainer: Trainer) -> None:

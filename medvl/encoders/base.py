@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -33,10 +35,12 @@ class ImageEncoder(nn.Module, ABC):
     Attributes:
         width: Channels `C` of the features.
         ndim: 2 for `(B, 1|3, H, W)` images, 3 for `(B, 1, D, H, W)` volumes.
+        paces: Multiples of the learning rate for parts that learn slower than the rest, by prefix of their names.
     """
 
     width: int
     ndim: int = 2
+    paces: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Features:
@@ -55,9 +59,11 @@ class TextEncoder(nn.Module, ABC):
         width: Channels `C` of the features.
         max_length: Tokens read of each text.
         truncated: How many texts were longer than that so far, and lost their end.
+        paces: As in `ImageEncoder`.
     """
 
     width: int
+    paces: Mapping[str, float] = MappingProxyType({})
     ndim: int = 1
     max_length: int
     truncated: int = 0

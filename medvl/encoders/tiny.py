@@ -123,8 +123,7 @@ class TinyText(TextEncoder):
         buckets: Rows of the word table and of the n-gram table.
         max_length: Words read of each text; the rest is cut off.
         dropout: Dropout after attention and feed-forward nets.
-        gain: Of the tables: so much faster they learn than the rest under an optimiser that takes steps of one size, as
-            Adam does. Each word is met in few batches, all else in every one.
+        pace: Multiple of the learning rate for the tables: a word is met in few batches, all else in every one.
     """
 
     def __init__(
@@ -135,19 +134,18 @@ class TinyText(TextEncoder):
         buckets: int = 8192,
         max_length: int = 48,
         dropout: float = 0.0,
-        gain: float = 1.0,
+        pace: float = 1.0,
     ) -> None:
         super().__init__()
-        if gain <= 0:
-            raise ValueError(f"gain must be > 0, got {gain}")
-        self.width, self.buckets, self.max_length, self.gain = width, buckets, max_length, gain
+        self.width, self.buckets, self.max_length = width, buckets, max_length
         self.words = nn.Embedding(buckets, width, padding_idx=0)
         self.grams = nn.EmbeddingBag(buckets, width, padding_idx=0, mode="sum")
         self.positions = nn.Parameter(0.02 * torch.randn(max_length + 1, width))
         self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         nn.init.zeros_(self.words.weight)  # an unseen word adds nothing: its n-grams alone speak for it
-        nn.init.normal_(self.grams.weight, std=0.5 / gain)
+        nn.init.normal_(self.grams.weight, std=0.5)
+        self.paces = {"words": pace, "grams": pace}
 
     def tokenize(self, texts: list[str]) -> dict[str, Tensor]:
         """Return `words` `(B, L)`, rows into `pieces` `(U, P)`, the buckets of the batch's distinct words; 0 pads."""
@@ -169,7 +167,7 @@ class TinyText(TextEncoder):
         mask = words > 0
         grams = pieces[:, 1:]
         count = (grams > 0).sum(dim=1, keepdim=True).clamp(min=1)
-        table = self.gain * (self.words(pieces[:, 0]) + self.grams(grams) / count.sqrt())
+        table = self.words(pieces[:, 0]) + self.grams(grams) / count.sqrt()
         x = table[words] + self.positions[: words.shape[1]]
         for block in self.blocks:
             x = block(x, mask)

@@ -87,26 +87,6 @@ def test_text_gradients_and_order() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
 
 
-def test_tables_with_a_gain_begin_alike_and_learn_faster() -> None:
-    moved = []
-    for gain in (1.0, 4.0):
-        torch.manual_seed(0)
-        encoder = TinyText(width=16, depth=1, buckets=64, gain=gain)
-        tokens = encoder.tokenize(["a small cyst"])
-        before = encoder.encode(**tokens).tokens
-        if gain == 1.0:
-            first = before
-        torch.testing.assert_close(before, first)
-        optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3)
-        before[..., 0].square().sum().backward()  # of all channels the norm is fixed
-        optimizer.step()
-        used = encoder.words.weight.grad.abs() > 1e-3  # type: ignore[union-attr]
-        moved.append(gain * encoder.words.weight[used].abs().mean().item())
-    assert moved == pytest.approx([1e-3, 4e-3], rel=1e-3)
-    with pytest.raises(ValueError, match="gain"):
-        TinyText(gain=0)
-
-
 def test_long_text_is_cut_counted_and_warned_of_once() -> None:
     encoder, long = TinyText(max_length=4), "secret " * 9
     with pytest.warns(UserWarning, match="max_length=4") as caught:

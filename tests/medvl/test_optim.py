@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from medvl.encoders import TinyConv, TinyText
+from medvl.encoders import Tiny3D, TinyConv, TinyText
 from medvl.errors import ConfigError
 from medvl.optim import parameter_groups
 from tasks.grounding import GroundingTask
@@ -38,6 +38,16 @@ def test_the_longest_prefix_scales() -> None:
     for name, parameter in model.named_parameters():
         expected = next((scales[prefix] for prefix in sorted(scales, key=len)[::-1] if name.startswith(prefix)), 1.0)
         assert scale_of[id(parameter)] == expected, name
+
+
+def test_an_encoder_sets_the_pace_of_its_parts() -> None:
+    model = nn.ModuleDict({"image": Tiny3D(pace=3.0), "text": TinyText(width=32, buckets=64, pace=5.0)})
+    groups = parameter_groups(model, {"text": 0.5, "image.cells.0": 2.0})
+    scale_of = {id(p): group["scale"] for group in groups for p in group["params"]}
+    expected = {"text.words.weight": 2.5, "text.grams.weight": 2.5, "image.cells.0.vectors.weight": 6.0}
+    expected |= {"image.cells.1.plane.weight": 3.0, "image.down.weight": 1.0, "text.norm.weight": 0.5}
+    named = dict(model.named_parameters())
+    assert {name: scale_of[id(named[name])] for name in expected} == expected
 
 
 def test_a_prefix_of_nothing_is_told() -> None:
