@@ -145,8 +145,7 @@ class MedvlCLI(LightningCLI):
             **trainer_parts(config, self.folder, str(self.subcommand), recorder, monitor, every),
             **kwargs,
         )
-        let_fused_be_clipped(trainer)
-        return trainer
+        return let_fused_be_clipped(trainer)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, and tell an interruption and a checkpoint of another model as what they are."""

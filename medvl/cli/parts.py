@@ -68,14 +68,15 @@ def check_precision(precision: Any) -> None:
         raise ConfigError(f"no training in precision {precision}", where="trainer.precision", hint=hint)
 
 
-def let_fused_be_clipped(trainer: Trainer) -> None:
-    """Let the gradients of a fused optimiser be clipped in bfloat16, where no scaler has to be undone first.
+def let_fused_be_clipped(trainer: Trainer) -> Trainer:
+    """Return `trainer`, which lets the gradients of a fused optimiser be clipped in bfloat16, where no scaler is in the way.
 
     Lightning refuses that in any mixed precision (its issue #21435, mended behind 2.6.6).
     """
     plugin = trainer.precision_plugin
     if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
         plugin.clip_gradients = partial(Precision.clip_gradients, plugin)  # type: ignore[method-assign]
+    return trainer
 
 
 def as_list(value: Any) -> list[Any]:
