@@ -69,7 +69,7 @@ def check_precision(precision: Any) -> None:
 
 
 def let_fused_be_clipped(trainer: Trainer) -> Trainer:
-    """Return `trainer`, which lets gradients of a fused optimiser be clipped in bfloat16, where no scaler is in the way.
+    """Return `trainer`, with the gradients of fused optimisers clipped in bfloat16 too, where no scaler is in the way.
 
     Lightning refuses that in any mixed precision (its issue #21435, mended behind 2.6.6).
     """
