@@ -78,7 +78,8 @@ class Tiny3D(ImageEncoder):
         fine: Channels of the cells, a multiple of 8.
         depth: Residual blocks among tokens.
         context: Attention blocks over slabs.
-        pace: Multiple of the learning rate for the cells: knots are a table of grey values, each met in few places.
+        pace: Multiple of the learning rate for the cells, and once more for the knots in them: these are a table of grey
+            values, each of which is met in few places.
         heads: Attention heads.
         knots: Grey values between which the network tells apart, in units of what the data hand over; the default is
             that of -1000 to 1000 HU.
@@ -99,7 +100,7 @@ class Tiny3D(ImageEncoder):
     ) -> None:
         super().__init__()
         self.width, self.cells = width, nn.Sequential(_Levels(knots, fine), _Factorised(fine))
-        self.paces = {"cells": pace}
+        self.paces = {"cells": pace, "cells.0": pace**2}
         self.down = nn.Conv3d(2 * fine, width, 1)
         self.level = nn.Sequential(*(_Factorised(width) for _ in range(depth)))
         self.places, self.slabs = FourierPositions(width, axes=3, span=SPAN), FourierPositions(width, axes=1, span=SPAN)

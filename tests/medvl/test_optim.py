@@ -44,7 +44,7 @@ def test_an_encoder_sets_the_pace_of_its_parts() -> None:
     model = nn.ModuleDict({"image": Tiny3D(pace=3.0), "text": TinyText(width=32, buckets=64, pace=5.0)})
     groups = parameter_groups(model, {"text": 0.5, "image.cells.0": 2.0})
     scale_of = {id(p): group["scale"] for group in groups for p in group["params"]}
-    expected = {"text.words.weight": 2.5, "text.grams.weight": 2.5, "image.cells.0.vectors.weight": 6.0}
+    expected = {"text.words.weight": 2.5, "text.grams.weight": 2.5, "image.cells.0.vectors.weight": 18.0}
     expected |= {"image.cells.1.plane.weight": 3.0, "image.down.weight": 1.0, "text.norm.weight": 0.5}
     named = dict(model.named_parameters())
     assert {name: scale_of[id(named[name])] for name in expected} == expected
