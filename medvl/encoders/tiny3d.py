@@ -78,8 +78,8 @@ class Tiny3D(ImageEncoder):
         fine: Channels of the cells, a multiple of 8.
         depth: Residual blocks among tokens.
         context: Attention blocks over slabs.
-        pace: Multiple of the learning rate for the cells, and once more for the knots in them, which are a table of grey
-            values: each is met in few places.
+        pace: Multiple of the learning rate for the cells, and once more for the knots in them, which are a table of
+            grey values: each is met in few places.
         heads: Attention heads.
         knots: Grey values between which the network tells apart, in units of what the data hand over; the default is
             that of -1000 to 1000 HU.
