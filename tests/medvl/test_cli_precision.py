@@ -33,12 +33,15 @@ def test_a_quickstart_trains_and_is_tested_in_half_precision(medvl: Run, task: s
 
 
 def test_clipping_a_fused_optimiser_is_that_of_any_other(medvl: Run) -> None:
-    weights = []
-    for fused in ("true", "false"):
-        words = f"--allow-import cli_toy --config toy.yaml --trainer.precision {PRECISION} --runs {fused}"
-        clip = "--trainer.gradient_clip_val 0.01 --model.optimizer SGD --model.optimizer.lr 0.1"
+    weights = {}
+    for fused, most in (("true", "0.01"), ("false", "0.01"), ("true", "100")):
+        runs = f"{fused}-{most}"
+        words = f"--allow-import cli_toy --config toy.yaml --trainer.precision {PRECISION} --runs {runs}"
+        clip = f"--trainer.gradient_clip_val {most} --model.optimizer SGD --model.optimizer.lr 0.1"
         status, _, error = medvl(f"fit {words} {clip} --model.optimizer.fused {fused}")
         assert status == 0, error
-        (run,) = Path(fused).glob("*/*/*-*")
-        weights.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]["net.weight"])
-    torch.testing.assert_close(weights[0], weights[1])
+        (run,) = Path(runs).glob("*/*/*-*")
+        held = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        weights[runs] = held["state_dict"]["net.weight"]
+    torch.testing.assert_close(weights["true-0.01"], weights["false-0.01"])
+    assert not torch.allclose(weights["true-0.01"], weights["true-100"], atol=1e-3)
