@@ -33,7 +33,9 @@ def parameter_groups(model: nn.Module, lr_scale: dict[str, float]) -> list[dict[
             known = {name.split(".")[0] for name, _ in named}
             raise ConfigError("no parameter has this prefix", where=f"lr_scale.{prefix}", hint=nearest(prefix, known))
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    encoders = [(f"{name}.", m) for name, m in model.named_modules() if isinstance(m, ImageEncoder | TextEncoder)]
+    encoders = [
+        (f"{name}.".lstrip("."), m) for name, m in model.named_modules() if isinstance(m, ImageEncoder | TextEncoder)
+    ]
     paces = {f"{name}{part}": pace for name, encoder in encoders for part, pace in encoder.paces.items()}
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in named:

@@ -48,6 +48,8 @@ def test_an_encoder_sets_the_pace_of_its_parts() -> None:
     expected |= {"image.cells.1.plane.weight": 3.0, "image.down.weight": 1.0, "text.norm.weight": 0.5}
     named = dict(model.named_parameters())
     assert {name: scale_of[id(named[name])] for name in expected} == expected
+    alone = parameter_groups(TinyText(width=32, buckets=64, pace=5.0), {})
+    assert sorted({group["scale"] for group in alone}) == [1.0, 5.0]
 
 
 def test_a_prefix_of_nothing_is_told() -> None:
