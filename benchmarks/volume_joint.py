@@ -34,7 +34,7 @@ WAYS = ("i2t", "t2i")
 def run(
     seed: int = 0,
     seeds: int = 3,
-    steps: int = 1500,
+    steps: int = 1700,
     studies: int = 2000,
     test_studies: int = 1200,
     pool: int = 100,

@@ -35,7 +35,7 @@ RANDOM_RUNS = 16
 
 
 def run(
-    seed: int = 0, seeds: int = 3, steps: int = 1500, studies: int = 2000, size: int = 0, keep: str = ""
+    seed: int = 0, seeds: int = 3, steps: int = 1700, studies: int = 2000, size: int = 0, keep: str = ""
 ) -> dict[str, Any]:
     """Train and test ours and three baselines beside three priors; some twenty minutes of one core for each training.
 

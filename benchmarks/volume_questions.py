@@ -112,7 +112,7 @@ def run(
     parts: list[str] | None = None,
     seed: int = 0,
     seeds: int = 3,
-    steps: int = 1500,
+    steps: int = 1700,
     studies: int = 2000,
     size: int = 0,
     keep: str = "",

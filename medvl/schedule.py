@@ -9,6 +9,8 @@ from typing import Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from medvl.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -16,13 +18,26 @@ class Schedule:
 
     Args:
         warmup: Share of the run in which the rate rises from 0.
-        shape: How it falls afterwards.
+        shape: How it falls afterwards. `trapezoid` keeps the peak rate until the cool-down (Zhai et al., arXiv
+            2106.04560), then falls linearly.
         final: Share of the peak rate that is left at the end.
+        cooldown: Share of the run that the cool-down of a `trapezoid` takes.
+
+    Raises:
+        ConfigError: A share lies outside [0, 1], or warm-up and cool-down overlap.
     """
 
     warmup: float = 0.01
-    shape: Literal["cosine", "linear", "constant"] = "cosine"
+    shape: Literal["cosine", "linear", "constant", "trapezoid"] = "cosine"
     final: float = 0.0
+    cooldown: float = 0.3
+
+    def __post_init__(self) -> None:
+        tail = self.cooldown if self.shape == "trapezoid" else 0.0
+        if min(self.warmup, self.final, tail) < 0 or max(self.warmup + tail, self.final) > 1:
+            got = f"warmup {self.warmup:g}, cooldown {self.cooldown:g} and final {self.final:g}"
+            hint = "expected shares from 0 to 1, and warm-up and cool-down to fit into one run"
+            raise ConfigError(f"no schedule has {got}", where="model.schedule", hint=hint)
 
     def factor(self, progress: float) -> float:
         """Return the multiple of the peak rate at `progress` in [0, 1] of the run."""
@@ -34,6 +49,9 @@ class Schedule:
                 return 1.0
             case "linear":
                 return self.final + (1 - self.final) * left
+            case "trapezoid":
+                rest = left * (1 - self.warmup) / max(1e-9, self.cooldown)
+                return self.final + (1 - self.final) * min(1.0, rest)
             case "cosine":
                 return self.final + (1 - self.final) * (1 - math.cos(math.pi * left)) / 2
 

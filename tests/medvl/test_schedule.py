@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from medvl.errors import ConfigError
 from medvl.schedule import Schedule
 
 
@@ -38,7 +39,20 @@ def test_constant_stays() -> None:
     assert rates(Schedule(warmup=0.5, shape="constant"), 4) == [pytest.approx([0.5, 1.5, 2.0, 2.0])]
 
 
-@pytest.mark.parametrize("shape", ["cosine", "linear", "constant"])
+def test_a_trapezoid_keeps_its_peak_until_it_cools_down() -> None:
+    (found,) = rates(Schedule(warmup=0.2, shape="trapezoid", final=0.5, cooldown=0.4), 10)
+    assert found == pytest.approx([0.5, 1.5, 2.0, 2.0, 2.0, 2.0, 1.875, 1.625, 1.375, 1.125])
+
+
+@pytest.mark.parametrize(
+    "shares", [{"warmup": 0.8, "shape": "trapezoid"}, {"warmup": -0.1}, {"warmup": 1.5}, {"final": 2.0}]
+)
+def test_shares_that_do_not_fit_are_refused(shares: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.schedule"):
+        Schedule(**shares)
+
+
+@pytest.mark.parametrize("shape", ["cosine", "linear", "constant", "trapezoid"])
 @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
 def test_any_number_of_steps_works(shape: Any, steps: int) -> None:
     (found,) = rates(Schedule(shape=shape), steps)
