@@ -22,6 +22,9 @@ class Depths(Protocol):
     def numbers(self) -> Sequence[int]:
         """The numbers of its series."""
 
+    def fault(self, series: int) -> str:
+        """Return why a series has no depths, in two or three words; empty where it has."""
+
     def interval_of(self, series: int, first: int, last: int) -> tuple[float, float] | None:
         """Return the depths in mm that images cover, lower first; None if the series has not both ends."""
 
@@ -36,18 +39,32 @@ class Interval:
 
 
 class StudyDepths:
-    """The depths of a study's sidecars; a study's only series is number 0 if it has none."""
+    """The depths of a study's sidecars; a study's only series is number 0 if it has none.
 
-    def __init__(self, sidecars: Iterable[Sidecar]) -> None:
-        known = list(sidecars)
-        self._of: dict[int, Sidecar] = {one.series: one for one in known if one.series is not None}
-        if len(known) == 1 and not self._of:
-            self._of = {0: known[0]}
+    Args:
+        sidecars: Of its series.
+        faults: Of series without depths, why; a number that several series have is such a fault, too, for nothing says
+            which of them a report means.
+    """
+
+    def __init__(self, sidecars: Iterable[Sidecar], faults: Iterable[tuple[int | None, str]] = ()) -> None:
+        known, faulty = list(sidecars), list(faults)
+        if len(known) == 1 and not faulty and known[0].series is None:
+            self._of: dict[int, Sidecar] = {0: known[0]}
+        else:
+            self._of = {one.series: one for one in known if one.series is not None}
+        times = Counter([*(one.series for one in known), *(number for number, _ in faulty)])
+        self._faults = {number: why for number, why in faulty if number is not None}
+        self._faults |= {number: "series ambiguous" for number, n in times.items() if n > 1 and number is not None}
 
     @property
     def numbers(self) -> Sequence[int]:
         """The numbers of the study's series."""
-        return list(self._of)
+        return sorted({*self._of, *self._faults})
+
+    def fault(self, series: int) -> str:
+        """Return why a series has no depths, in two or three words; empty where it has."""
+        return self._faults.get(series, "")
 
     def interval_of(self, series: int, first: int, last: int) -> tuple[float, float] | None:
         """Return the depths in mm that images cover, lower first; None without such a series or image."""
@@ -61,8 +78,8 @@ def link(references: Iterable[Reference], depths: Depths) -> tuple[list[Interval
     """Return the intervals of a snippet, counts of what was linked and what not, and the latter by name.
 
     References weigh alike, and share their weight among their ranges by the number of images; the weights sum to 1. A
-    reference without a series is that of a study's only series. Planes other than the axial have no depth: they are
-    told apart as `no depth`.
+    reference without a series is that of a study's only series. Planes other than the axial have no depth, whether the
+    sentence names them or the series is such: they are told apart as `no depth`.
     """
     parts: list[tuple[float, float, float]] = []
     counts: Counter[str] = Counter()
@@ -104,10 +121,10 @@ def read_depths(path: Path, name: str | int) -> StudyDepths | None:
     if os.path.isfile(file := path / f"{own}.json"):
         return StudyDepths(_sidecars(file))
     if own and os.path.isdir(folder := path / own):
-        return StudyDepths(_of_dicom(folder))
+        return _of_dicom(folder)
     if any(child.is_dir() or child.suffix == ".json" for child in path.iterdir()):
         return None
-    return StudyDepths(_of_dicom(path))
+    return _of_dicom(path)
 
 
 def _sidecars(path: Path) -> list[Sidecar]:
@@ -118,15 +135,18 @@ def _sidecars(path: Path) -> list[Sidecar]:
         raise DataError("not a sidecar", where=str(path), hint="expected slices, series, uid, frame") from error
 
 
-def _of_dicom(folder: Path) -> list[Sidecar]:
+def _of_dicom(folder: Path) -> StudyDepths:
+    """Read a folder of DICOM files as its volumes are read: what is no stack of axial slices has no depths."""
     from medvl.io.dicom_series import list_series
+    from medvl.io.volume import VolumeError
 
-    return [
-        Sidecar(
-            tuple(sorted((one.as_slice() for one in found.headers), key=lambda one: one.z)), found.number, found.uid
-        )
-        for found in list_series(folder)
-    ]
+    sidecars, faults = [], []
+    for one in list_series(folder):
+        try:
+            sidecars.append(one.sidecar())
+        except VolumeError as error:
+            faults.append((one.number, "no depth" if error.code == "not-axial" else error.code))
+    return StudyDepths(sidecars, faults)
 
 
 def _case(series: int | None, reference: Reference, depths: Depths) -> str:
@@ -134,7 +154,7 @@ def _case(series: int | None, reference: Reference, depths: Depths) -> str:
         return "no depth"
     if series is None:
         return "series unknown"
-    return "" if series in depths.numbers else "no such series"
+    return depths.fault(series) if series in depths.numbers else "no such series"
 
 
 def _parts(series: int, reference: Reference, depths: Depths) -> list[tuple[float, float, float]]:

@@ -54,15 +54,30 @@ class DicomSeries:
                 `rescale`, `flat` or `unreadable`; names the folder or the file.
         """
         where = str(self.folder)
-        stack, twice = _without_twins(ordered(self.headers, where), where)
+        stack, twice = self._stack()
         grid = Grid.over([one.distance for one in stack], where)
         places = len(grid.below)
         guard_voxels((places, *stack[0].shape), where)
         affine = guard_affine(affine_of(stack, places), where)
         hu, rescaled = in_units(units, np.stack([_pixels(one.file) for one in stack]), _declared(stack), where)
         hu, affine = canonical(grid.apply(hu), affine)
-        sidecar = Sidecar(tuple(one.as_slice() for one in stack), self.number, self.uid, self.frame)
-        return Volume(hu, affine, sidecar, (*self.notes, *rescaled, *_notes(stack, grid, twice)))
+        return Volume(hu, affine, self._sidecar(stack), (*self.notes, *rescaled, *_notes(stack, grid, twice)))
+
+    def sidecar(self) -> Sidecar:
+        """Return which image lies at which depth, as of the loaded volume; of pixels only those of copies are read.
+
+        Raises:
+            VolumeError: `mixed-series`, `duplicates`, `not-axial` or `unreadable`; names the folder or the file.
+        """
+        return self._sidecar(self._stack()[0])
+
+    def _stack(self) -> tuple[list[SliceHeader], int]:
+        """Return the slices from the feet up, without copies, and how many these were."""
+        where = str(self.folder)
+        return _without_twins(ordered(self.headers, where), where)
+
+    def _sidecar(self, stack: Sequence[SliceHeader]) -> Sidecar:
+        return Sidecar(tuple(one.as_slice() for one in stack), self.number, self.uid, self.frame)
 
 
 def read_series(folder: Path, number: int | None = None) -> Volume:

@@ -7,7 +7,6 @@ against z, start anywhere and leave numbers out; nothing here counts slices to f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -118,17 +117,3 @@ class Sidecar:
 
     def _name(self) -> str:
         return "a series without number" if self.series is None else f"series {self.series}"
-
-
-def series_numbered(sidecars: Sequence[Sidecar], number: int) -> Sidecar:
-    """Return the one series of a study that has this SeriesNumber.
-
-    Raises:
-        DataError: None has it, or several; names those that there are.
-    """
-    found = [one for one in sidecars if one.series == number]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(str(n) for n in sorted({one.series for one in sidecars if one.series is not None})) or "none"
-    what = f"{len(found)} series are numbered {number}" if found else f"no series {number} in this study"
-    raise DataError(what, hint=f"numbered series: {known}")
