@@ -55,6 +55,7 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         seed: Seed of order, of what is drawn and of augmentation.
         guard: What is evaluated on elsewhere, so that none of its val and test patients may be trained on: a table with
             a row per volume, or a list of them.
+        guard_sources: The same, as sources: ReXGroundingCT and RadGenome-ChestCT split CT-RATE's patients anew.
         features: Folder of a frozen encoder's features (`tasks.volume.features`), read in place of volumes; spacing and
             window are then those that it was filled with, and nothing can be augmented.
         organs: Where organs lie, in place of where findings do, for reports that cite no image.
@@ -86,6 +87,7 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
         predict_split: PredictSplit = "test",
         seed: int = 0,
         guard: str | list[str] | None = None,
+        guard_sources: list[VolumeSource] | None = None,
         features: str | None = None,
         organs: OrganExtents | None = None,
         triplets: str | None = None,
@@ -110,7 +112,7 @@ class VolumeData(SourceData[VolumeRecord, VolumeBatch]):
             max_quarantine=max_quarantine,
             predict_split=predict_split,
             seed=seed,
-            guard=[guard] if isinstance(guard, str) else guard or (),
+            guard=[*([guard] if isinstance(guard, str) else guard or ()), *(guard_sources or ())],
         )
         self.voxels, self.spacing, self.sections = voxels, spacing, sections
         self.several, self.most_snippets, self.augment, self.blind = several, most_snippets, augment, blind

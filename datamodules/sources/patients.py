@@ -37,7 +37,7 @@ def patients_held_out(table: str | Path) -> frozenset[str]:
     """
     path = Path(table).expanduser()
     if path.is_dir() or path.suffix.lower() == ".json":
-        hint = "name the CSV, for example MS_CXR_Local_Alignment_v1.1.0.csv or images_to_avoid.csv"
+        hint = "name a CSV such as images_to_avoid.csv; what has none goes under --data.guard_sources, as a source"
         raise DataError("expected a table of patients to hold out, with a row per image", where=str(path), hint=hint)
     read = read_table(path)
     lower = {name.lower(): name for name in reversed(read.columns)}

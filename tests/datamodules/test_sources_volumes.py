@@ -13,13 +13,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from ct_rate_kin import rex
 
 from datamodules.check import check_source
-from datamodules.leaks import audit, held_out, refuse_held_out
 from datamodules.records import Interval
 from datamodules.sources import CTRATE, RadChestCT, ReXGroundingCT, VolumeTable
 from datamodules.sources.ct_rate_tables import CLASSES, patient_of_volume, volume_name
-from datamodules.sources.patients import patients_held_out
 from datamodules.sources.rad_chestct import CLASSES as RAD_CLASSES
 from datamodules.twins import ct_rate
 from datamodules.twins.mimic_cxr import FACTORS
@@ -229,22 +228,6 @@ def test_a_table_of_volumes_alone_is_for_predicting(twin: Path, tmp_path: Path) 
     assert {problem.code for problem in found.problems if problem.fatal} == {"snippets-unreadable", "image-missing"}
 
 
-def rex(twin: Path, folder: Path, split: dict[str, str]) -> Path:
-    """Write ReXGroundingCT's layout over some volumes of a twin: one finding in two stretches, one without voxels."""
-    (folder / "segmentations").mkdir(parents=True)
-    entries: dict[str, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
-    for path, word in split.items():
-        volume: Any = nibabel.load(twin / "dataset" / path)  # type: ignore[attr-defined]
-        mask = np.zeros((2, *volume.shape), np.uint8)
-        mask[0, 3:6, 3:6, 2:5] = 1
-        mask[0, 8, 8, 9] = 2
-        name = Path(path).name
-        nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), folder / "segmentations" / name)  # type: ignore[no-untyped-call,attr-defined]
-        entries[word].append({"name": name, "findings": {"0": "A cyst", "1": "A stone"}})
-    (folder / "dataset.json").write_text(json.dumps(entries))
-    return folder
-
-
 def test_masks_become_depths(twin: Path, tmp_path: Path) -> None:
     paths = {record.split: record.volumes[0] for record in CTRATE(twin).load().records}
     folder = rex(twin, tmp_path / "rex", {paths["train"]: "train", paths["test"]: "val"})
@@ -263,28 +246,6 @@ def test_masks_become_depths(twin: Path, tmp_path: Path) -> None:
     damaged.write_bytes(gzip.compress(gzip.decompress(damaged.read_bytes())[:5000]))
     again = ReXGroundingCT(folder, volumes=twin, workers=0).read()
     assert [p.code for p in again.problems].count("mask-unreadable") == 1
-
-
-def test_patients_are_audited_across_what_is_made_of_ct_rate(twin: Path, tmp_path: Path) -> None:
-    records = CTRATE(twin).load().records
-    train, test = (next(r for r in records if r.split == word) for word in ("train", "test"))
-    rates = CTRATE(twin)
-    rexes = ReXGroundingCT(
-        rex(twin, tmp_path / "rex", {train.volumes[0]: "test", test.volumes[0]: "train"}), volumes=twin, workers=0
-    )
-    assert held_out(rexes) == {train.patient_id: {"ct-rate"}}
-    found = audit([rates, rexes])
-    scans = [record for record in records if record.patient_id == train.patient_id]
-    assert [p.where for p in found["ct-rate", "rex-grounding-ct"]] == [record.row for record in scans]
-    assert len(found["rex-grounding-ct", "ct-rate"]) == 1
-    assert found["ct-rate", "ct-rate"] == found["rex-grounding-ct", "rex-grounding-ct"] == []
-    with pytest.raises(DataError, match="of 1 patients held out"):
-        refuse_held_out(rates, records, [rexes])
-    table = tmp_path / "validation_region_report.csv"
-    table.write_text(f"Volumename,Anatomy,Sentence\n{Path(train.volumes[0]).name},lung,x\n")
-    assert patients_held_out(table) == {train.patient_id}
-    with pytest.raises(DataError, match="held out"):
-        refuse_held_out(rates, records, [table])
 
 
 def test_rad_chestct_has_labels_and_no_words(tmp_path: Path) -> None:
