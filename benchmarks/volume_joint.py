@@ -1,9 +1,9 @@
 """Does finding depths cost what the whole volume says? Retrieval and diseases with the depths' loss and without it.
 
-Both train the quickstart with the same seeds and steps, and differ in the weight of that loss alone; the last weights
-of each are tested, on another twin whose studies are all test, so that a difference of points can be seen. R@10 is
-that of a study among `pool` drawn at random: the chance that at most nine of the others come before the right one,
-which is exact and does not depend on how large the twin is.
+Both train the quickstart with the same seeds and steps, and differ in the weight of that loss alone (without it the
+heads of depths are never used, and left away); the last weights of each are tested, on another twin whose studies are
+all test, so that a difference of points can be seen. R@10 is that of a study among `pool` drawn at random: the chance
+that at most nine of the others come before the right one, which is exact and does not depend on how large the twin is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from scipy.stats import hypergeom
 
 from benchmarks import harness
-from benchmarks.training import films, trainings
-from benchmarks.volume_localization import UNTOLD, train
+from benchmarks.training import trainings
+from benchmarks.volume_localization import UNTOLD, elsewhere, train, twins
 from medvl.metrics.bootstrap import Interval, bootstrap_statistics
 from medvl.metrics.boxes import Array
 from medvl.metrics.weighted import weighted_auc, weighted_means
@@ -26,7 +26,6 @@ from medvl.viz.figure import bar_figure
 from tasks.volume.scans import FILE, ScanResult, read_scans
 
 ARMS = {"with": (), "without": UNTOLD}
-TESTED_ON = 2000  # added to the seed: of the twin that both are tested on
 RECALL_AT = (1, 5, 10)
 WAYS = ("i2t", "t2i")
 
@@ -41,7 +40,7 @@ def run(
     size: int = 0,
     keep: str = "",
 ) -> dict[str, Any]:
-    """Train with and without the depths' loss; some twenty minutes of one core for each training.
+    """Train with and without the depths' loss; some 25 minutes of one core for each training.
 
     Args:
         seed: Of the twin, and the first of the seeds.
@@ -54,14 +53,13 @@ def run(
         keep: Folder where trainings are kept; those of volume-localization are found there.
     """
     with trainings(keep) as done:
-        twin = done.twin("ct-rate", *films(studies, seed, size))
-        other = done.twin("ct-rate", *films(test_studies, seed + TESTED_ON, size))
-        elsewhere = ("--ckpt_path", "last", "--data.source.root", str(other), "--data.source.split", "test")
+        twin, other = twins(done, studies, test_studies, seed, size)
+        on = ("--ckpt_path", "last", *elsewhere(other))
         runs: dict[str, list[list[ScanResult]]] = {name: [] for name in ARMS}
         for one in range(seed, seed + seeds):
             for name, options in ARMS.items():
                 found = train(done, twin, one, steps, *options)
-                runs[name].append(read_scans(done.tested(found, f"predictions/{FILE}", *elsewhere)))
+                runs[name].append(read_scans(done.tested(found, f"predictions/{FILE}", *on)))
         budget = {"seeds": seeds, "steps": steps, "studies": studies, "commits": sorted(done.commits)}
     arms = {name: Arm.of(results, pool) for name, results in runs.items()}
     return write(arms, [one.patient for one in runs["with"][0]], seed, budget | {"pool": pool})
@@ -72,7 +70,7 @@ class Arm:
     """The runs of one arm with several seeds, on the same studies.
 
     Attributes:
-        recall: `(studies,)` by K, the mean of both ways over seeds.
+        recall: `(seeds, studies)` by K, the mean of both ways.
         scores: `(seeds, studies, classes)`, margins of the prompts.
         labels: `(studies, classes)`.
     """
@@ -92,7 +90,7 @@ class Arm:
             raise ValueError("the runs are of other volumes")
         similar = [_similarity(run) for run in runs]
         recall = {
-            k: np.mean([pooled_recall(part, k, pool) for one in similar for part in (one, one.T)], axis=0)
+            k: np.array([(pooled_recall(one, k, pool) + pooled_recall(one.T, k, pool)) / 2 for one in similar])
             for k in RECALL_AT
         }
         classes = sorted(runs[0][0].labels)
@@ -101,7 +99,7 @@ class Arm:
 
     def statistics(self, weights: Array) -> Array:
         """Return R@1, R@5, R@10 and macro AUC for how often each study is drawn, `(draws, 4)`."""
-        recall = weighted_means(np.stack(list(self.recall.values())), weights)
+        recall = weighted_means(np.stack([found.mean(axis=0) for found in self.recall.values()]), weights)
         both = [at for at, gold in enumerate(self.labels.T) if {0, 1} <= set(gold.tolist())]
         areas = [
             weighted_auc(np.where(self.labels[:, at] >= 0, run[:, at], np.nan), self.labels[:, at] == 1, weights)
@@ -162,7 +160,7 @@ def write(arms: dict[str, Arm], patients: Sequence[str], seed: int, budget: dict
             kind: {name: list(interval) for name, interval in row.items()}
             for kind, row in (("with", told), ("without", untold), ("points", points))
         },
-        by_seed={name: [float(arm_auc) for arm_auc in _areas(arm)] for name, arm in arms.items()},
+        by_seed={name: _by_seed(arm) for name, arm in arms.items()},
     )
 
 
@@ -185,7 +183,8 @@ def _similarity(run: Sequence[ScanResult]) -> Array:
     return found
 
 
-def _areas(arm: Arm) -> list[float]:
-    """Return the macro AUC of each seed."""
-    one = np.ones((1, len(arm.labels)))
-    return [float(Arm(arm.recall, run[None], arm.labels).statistics(one)[0, -1]) for run in arm.scores]
+def _by_seed(arm: Arm) -> list[dict[str, float]]:
+    """Return R@10 and macro AUC of each seed."""
+    even = np.ones((1, len(arm.labels)))
+    areas = [float(Arm(arm.recall, run[None], arm.labels).statistics(even)[0, -1]) for run in arm.scores]
+    return [{"r@10": float(found.mean()), "auc": area} for found, area in zip(arm.recall[10], areas, strict=True)]

@@ -2,7 +2,8 @@
 
 All that is trained is the quickstart with the same steps and seeds; of each the checkpoint of the lowest depth error on
 val is tested, and every model must name a depth (`always/mae`), which no silence makes better. Each part has a model
-that is told what the others are not, as `reference`:
+that is told what the others are not, as `reference`; arms that are asked the same sentences are compared with it by
+pairs (`more_than_reference`, mm):
 
 `resolution`: spacings of the slices that the network sees; a token covers four. Beside the errors, those of the finest
 one's answers moved to coarser grids: what is lost by the grid alone, not by what the network sees.
@@ -28,8 +29,9 @@ from datamodules.twins.mimic_cxr import FACTORS
 from datamodules.twins.torso_scan import SITES
 from medvl.errors import ConfigError, nearest
 from medvl.io.atomic import write_text
-from medvl.metrics.bootstrap import Interval
-from medvl.viz.figure import bar_figure
+from medvl.metrics.bootstrap import Interval, patient_bootstrap
+from medvl.viz.chart import Line
+from medvl.viz.figure import line_figure
 from tasks.volume.judged import RESOLUTIONS, Judged
 
 SPACINGS = (7.5, 3.0, 1.5)  # mm, beside the quickstart's 5: tokens of 30, 20, 12 and 6 mm
@@ -117,7 +119,7 @@ def run(
     size: int = 0,
     keep: str = "",
 ) -> dict[str, Any]:
-    """Train and test the arms of some parts; four hours of one core for the 11 trainings of each seed.
+    """Train and test the arms of some parts; five hours of one core for the 11 trainings of each seed.
 
     Args:
         parts: Of `resolution`, `weak`, `sites` and `german`; all by default.
@@ -149,6 +151,9 @@ def write(arms: dict[str, Arms], seed: int, budget: dict[str, Any]) -> dict[str,
         part: {name: {key: list(row[key]) for key in figures} for name, row in own.items()}
         for part, own in found.items()
     }
+    for part, own in arms.items():
+        for name, gap in differences(own).items():
+            rows[part][name]["more_than_reference"] = list(gap)
     if "resolution" in rows:
         finest = found["resolution"][ASKED["resolution"]]
         rows["resolution"]["grid alone"] = {f"mae@{step}mm": list(finest[f"mae@{step}mm"]) for step in RESOLUTIONS}
@@ -171,13 +176,33 @@ def write(arms: dict[str, Arms], seed: int, budget: dict[str, Any]) -> dict[str,
     )
 
 
+def differences(arms: Arms) -> dict[str, Interval]:
+    """Return how much further off each arm is than the reference, in mm, if both are asked the same sentences."""
+    told, found = Judged.of(*arms["reference"]), {}
+    for name, runs in arms.items():
+        one = Judged.of(*runs)
+        if name != "reference" and _keys(runs) == _keys(arms["reference"]):
+            found[name] = patient_bootstrap(one.means["always/mae"] - told.means["always/mae"], told.patients, n=1000)
+    return found
+
+
+def _keys(runs: Runs) -> list[tuple[object, ...]]:
+    return [(one.volume, one.snippet, one.gold) for one in runs[0]]
+
+
 def draw(row: dict[str, dict[str, Interval]]) -> None:
     """Draw the error by the length of a token, and what the grid alone costs."""
     named = {name if name != "reference" else "20 mm": one["always/mae"] for name, one in row.items()}
-    bars = dict(sorted(named.items(), key=lambda item: -float(item[0].split()[0])))
-    finest = row[ASKED["resolution"]]
-    bars |= {f"{ASKED['resolution']}, read at {step} mm": finest[f"mae@{step}mm"] for step in RESOLUTIONS[::-1]}
-    bar_figure(harness.RESULTS / "volume-questions.png", "Sentences in CT volumes", bars, "mean error, mm")
+    trained = {float(name.split()[0]): one for name, one in named.items()}
+    asked = ASKED["resolution"]
+    curves = {
+        "seen at this length": dict(sorted(trained.items())),
+        f"seen at {asked}, answered at it": {float(step): row[asked][f"mae@{step}mm"] for step in RESOLUTIONS},
+    }
+    lines = [Line(name, list(own), [one.mean for one in own.values()]) for name, own in curves.items()]
+    bounds = [([one.low for one in own.values()], [one.high for one in own.values()]) for own in curves.values()]
+    path, title = harness.RESULTS / "volume-questions.png", "Sentences in CT volumes"
+    line_figure(path, title, lines, "length of a token, mm", "mean error, mm", bounds, x_log=True)
 
 
 def markdown(parts: dict[str, dict[str, Interval]]) -> str:

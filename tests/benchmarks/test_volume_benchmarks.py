@@ -152,12 +152,12 @@ def test_both_benchmarks_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("text-only", "image-only"):
         monkeypatch.delitem(volume_localization.METHODS, name)
     monkeypatch.setattr(volume_localization, "RECIPE", (*volume_localization.RECIPE, "--data.spacing", "[10, 10, 10]"))
-    budget = {"seeds": 1, "steps": 1, "studies": 14, "size": 40, "keep": str(tmp_path / "keep")}
+    budget = {"seeds": 1, "steps": 1, "studies": 14, "test_studies": 10, "size": 40, "keep": str(tmp_path / "keep")}
     result = volume_localization.run(**budget)  # type: ignore[arg-type]
     assert set(result["peers"]) == {"global-embedding", "anatomy", "middle", "random"}
     assert {"mae_mm", "median_mm", "within_12_mm", "within_24_mm", "absent_auroc", "ratio"} <= result.keys()
     assert result["ratio"] > 0
-    joint = volume_joint.run(**budget, test_studies=10, pool=5)  # type: ignore[arg-type]
+    joint = volume_joint.run(**budget, pool=5)  # type: ignore[arg-type]
     assert joint["n"] == 10
     assert (tmp_path / "results" / "volume-localization.png").stat().st_size > 1000
     assert len(list((tmp_path / "keep" / "runs").iterdir())) == 2  # the second benchmark trained nothing

@@ -72,6 +72,15 @@ def test_every_arm_is_told_what_it_says(asked: list[tuple[str, ...]]) -> None:
     assert sum("language-de" in one[-1] for one in german) == 3
 
 
+def test_arms_that_are_asked_the_same_are_compared_by_pairs() -> None:
+    lines = [replace(LINE, patient=f"p{i}", mm=10.0 + i % 3) for i in range(30)]
+    further = [replace(one, mm=one.mm + 5.0) for one in lines]
+    other = [replace(one, snippet="Rundherd.") for one in further]
+    found = volume_questions.differences({"reference": [lines, lines], "a": [further, lines], "b": [other]})
+    assert set(found) == {"a"}
+    assert found["a"] == pytest.approx((2.5, 2.5, 2.5))  # of two seeds one is 5 mm further off, everywhere
+
+
 def test_parts_that_were_measured_before_are_kept(asked: list[tuple[str, ...]], tmp_path: Path) -> None:
     volume_questions.run(parts=["weak"], seeds=1)
     result = volume_questions.run(parts=["german"], seeds=2)
