@@ -1,15 +1,19 @@
 """From stored values to Hounsfield units, once: a rescale that was applied already is not applied again.
 
 Converted data often keep the slope and intercept of the scanner in a table beside values that are Hounsfield units by
-now. The values themselves tell. Let "low" be what lies under -1,500 HU, where only padding does, and "soft edges" what
-lies between -980 and -200 HU, where lungs and the skin's edge do and padding does not.
+now. The values themselves tell. Let "low" be what lies under -1,500 HU, where only padding does; "soft edges" what lies
+between -980 and -200 HU, where lungs and the skin's edge do and padding does not; "tissue" what lies between -150 and
+250 HU, as muscle and organs do: at least 1 % of every scan of a patient; and "fat" its lower end, up to -20 HU, where
+nothing is as stored, for scanners store no numbers below 0 but for padding and the noise of air.
 
 1. A declared rescale is refused as *applied already* when it makes at least 1 % more of the values low than they are as
    stored, and at least 0.1 % of the stored values are soft edges.
-2. Otherwise a declared rescale that changes values is applied.
-3. Values that nothing rescales are Hounsfield units only if at least 0.1 % of them are soft edges, and 1 % lie between
-   -150 and 250 HU, as muscle and organs do in every patient; else the rescale is missing or was applied twice, and
-   nothing is guessed.
+2. It is refused, too, when less than 1 % of what it makes is tissue. A field of view within the body (a spine, a brain)
+   has no air that rule 1 could find.
+3. The first other declared rescale that changes values is applied.
+4. Values that nothing rescales are Hounsfield units only if 1 % are tissue, and at least 0.1 % soft edges; where rule 2
+   refused a rescale, 1 % of fat will do for these. Else a rescale is missing, wrong or was applied twice, and nothing
+   is guessed.
 """
 
 from __future__ import annotations
@@ -23,9 +27,10 @@ from numpy.typing import ArrayLike, NDArray
 from medvl.io.volume import VolumeError
 
 LOW, EDGES = -1500.0, (-980.0, -200.0)
-TISSUE = -150.0, 250.0
-MORE_LOW, ENOUGH_EDGES, ENOUGH_TISSUE = 0.01, 0.001, 0.01
+TISSUE, FAT = (-150.0, 250.0), (-150.0, -20.0)
+MORE_LOW, ENOUGH_EDGES, ENOUGH_TISSUE, ENOUGH_FAT = 0.01, 0.001, 0.01, 0.01
 BLACK, WHITE = -1024, 32767  # what values are clipped to; padding below air says nothing about the patient
+APPLIED = "rescale: declared, but the values are Hounsfield units already"
 SAMPLED = 2_000_000  # voxels that the shares are taken over, on a regular grid
 
 
@@ -60,32 +65,31 @@ def hounsfield(
     """
     step = max(1, round((stored.size / SAMPLED) ** 0.5))
     sample = stored[:, ::step, ::step]
-    notes: tuple[str, ...] = ()
+    already = unfit = False
     for rescale in declared:
         if not rescale.changes:
             continue
         if applied_already(sample, rescale):
-            notes = ("rescale: declared, but the values are Hounsfield units already",)
-            continue
-        return applied(stored, rescale), notes
-    if _edges(sample) < ENOUGH_EDGES:
+            already = True
+        elif _share(rescale.of(sample), TISSUE) < ENOUGH_TISSUE:
+            unfit = True
+        else:
+            return applied(stored, rescale), (APPLIED,) if already else ()
+    if _share(sample, EDGES) < ENOUGH_EDGES and not unfit:
         hint = "nothing lies between -980 and -200; expected Hounsfield units, or RescaleSlope and RescaleIntercept"
         raise VolumeError("rescale", "missing rescale: these values are no Hounsfield units", where=where, hint=hint)
-    if _share(sample, TISSUE) < ENOUGH_TISSUE:
+    known = _share(sample, EDGES) >= ENOUGH_EDGES or _share(sample, FAT) >= ENOUGH_FAT
+    if not known or _share(sample, TISSUE) < ENOUGH_TISSUE:
         hint = "next to nothing lies between -150 and 250, where muscle does; was a rescale applied twice?"
+        hint = f"as declared, {hint}" if unfit else hint
         raise VolumeError("rescale", "wrong rescale: these values are no Hounsfield units", where=where, hint=hint)
-    return applied(stored, Rescale()), notes
+    return applied(stored, Rescale()), (APPLIED,) if already or unfit else ()
 
 
 def applied_already(stored: NDArray[Any], rescale: Rescale) -> bool:
     """Whether `stored` are the Hounsfield units that `rescale` would make, by rule 1 above."""
     more = float((rescale.of(stored) < LOW).mean()) - float((stored < LOW).mean())
-    return more >= MORE_LOW and _edges(stored) >= ENOUGH_EDGES
-
-
-def _edges(values: NDArray[Any]) -> float:
-    """Return the share of soft edges."""
-    return _share(values, EDGES)
+    return more >= MORE_LOW and _share(stored, EDGES) >= ENOUGH_EDGES
 
 
 def _share(values: NDArray[Any], between: tuple[float, float]) -> float:

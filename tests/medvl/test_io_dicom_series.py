@@ -26,8 +26,12 @@ KINDS: dict[str, tuple[list[float], list[int], dict[str, Any]]] = {
     "tilted": (DEPTHS, list(range(14, 0, -1)), TILTED),
     "gapped": (DEPTHS[:5] + DEPTHS[8:], [*range(1, 6), *range(9, 15)], {}),
     "tilted, reversed and gapped": (DEPTHS[:3] + DEPTHS[4:], [n for n in range(514, 500, -1) if n != 511], TILTED),
-    "prone": (DEPTHS, list(range(1, 15)), {"row": (-1, 0, 0), "column": (0, -1, 0)}),
-    "a head first lying on its side": (DEPTHS, list(range(1, 15)), {"row": (0, 1, 0), "column": (-1, 0, 0)}),
+    "prone": (DEPTHS, list(range(1, 15)), {"row": (-1, 0, 0), "column": (0, -1, 0), "corner": (60, 45)}),
+    "a head first lying on its side": (
+        DEPTHS,
+        list(range(1, 15)),
+        {"row": (0, 1, 0), "column": (-1, 0, 0), "corner": (45, -58)},
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -29,6 +31,62 @@ def test_a_rescale_is_applied_once(intercept: float, noise: float) -> None:
     found, notes = hounsfield(hu, [rescale], "a")  # converted before, the table left as it was
     np.testing.assert_array_equal(found, expected)
     assert notes[0].startswith("rescale:")
+
+
+def spine(noise: float) -> NDArray[np.int16]:
+    """Return fat, muscle, marrow and bone in HU: a field of view without air or lung."""
+    rng = np.random.default_rng(1)
+    kinds = rng.choice([-100.0, 55.0, 200.0, 450.0], size=(6, 60, 50), p=[0.1, 0.5, 0.2, 0.2])
+    return np.rint(kinds + rng.normal(0, noise, kinds.shape)).astype(np.int16)
+
+
+@pytest.mark.parametrize("intercept", [-1000.0, -1024.0, -8192.0])
+@pytest.mark.parametrize("noise", [5.0, 30.0, 60.0])
+def test_a_field_of_view_without_air_is_rescaled_once(intercept: float, noise: float) -> None:
+    hu, rescale = spine(noise), Rescale(1.0, intercept)
+    stored = (hu - intercept).astype(np.int16)
+    found, notes = hounsfield(stored, [rescale], "a")
+    np.testing.assert_array_equal(found, hu)
+    assert notes == ()
+    assert not applied_already(hu, Rescale(1.0, -1000.0))  # nothing falls low: the result alone tells
+    found, notes = hounsfield(hu, [rescale], "a")
+    np.testing.assert_array_equal(found, hu)
+    assert notes[0].startswith("rescale:")
+    found, notes = hounsfield(hu, [rescale, Rescale(1.0, -1024.0)], "a")  # table and header, both kept
+    np.testing.assert_array_equal(found, hu)
+    assert len(notes) == 1
+
+
+def test_a_declaration_that_makes_no_patient_gives_way_to_one_that_does() -> None:
+    hu = spine(30)
+    found, notes = hounsfield(hu + 1024, [Rescale(1.0, -8192.0), Rescale(1.0, -1024.0)], "a")
+    np.testing.assert_array_equal(found, hu)
+    assert notes == ()
+
+
+@pytest.mark.parametrize("air", [0, 24])
+def test_air_as_stored_is_never_taken_for_tissue(air: int) -> None:
+    """Stored air lies where muscle would; a rescale that leaves nothing of a patient is wrong, whatever was stored."""
+    stored = np.full((6, 60, 50), air, np.int16)
+    stored[:, :2, :4] = 5000
+    with pytest.raises(VolumeError, match="wrong rescale") as caught:
+        hounsfield(stored, [Rescale(1, -1024)], "a")
+    assert caught.value.code == "rescale"
+    thin = np.full((6, 60, 50), air, np.int16)  # 2 % of a patient in much air
+    thin[:, :6, :10] = spine(30)[:, :6, :10] + 1024
+    np.testing.assert_array_equal(hounsfield(thin, [Rescale(1, -1024)], "a")[0], np.maximum(thin - 1024, -1024))
+
+
+@pytest.mark.parametrize("floor", [-4000, -1024])
+@pytest.mark.parametrize("make", [scan, lambda: spine(30)], ids=["chest", "spine"])
+def test_a_rescale_applied_twice_in_the_file_is_named(make: Callable[[], NDArray[np.int16]], floor: int) -> None:
+    twice = np.maximum(make() - 1024, floor)
+    for declared in ([], [Rescale(1, -1024)]):
+        with pytest.raises(VolumeError, match="wrong rescale") as caught:
+            hounsfield(twice, declared, "study/a.nii.gz")
+        assert caught.value.code == "rescale"
+        assert "applied twice?" in str(caught.value)
+        assert len(str(caught.value).splitlines()) <= 4
 
 
 def test_padding_is_no_evidence() -> None:

@@ -105,10 +105,14 @@ def write_slice(
 
 
 def write_series(folder: Path, depths: Sequence[float], numbers: Sequence[int | None], **options: Any) -> list[Path]:
-    """Write a slice at each of these z in mm with these numbers; files are named in another order."""
+    """Write a slice at each of these z in mm with these numbers; files are named in another order.
+
+    Of the options, `corner` is x and y of each slice's first voxel; the others are those of `write_slice`.
+    """
+    corner = options.pop("corner", CORNER)
     folder.mkdir(parents=True, exist_ok=True)
     names = np.random.default_rng(0).permutation(len(depths))
     return [
-        write_slice(folder / f"{name:04d}.dcm", (*CORNER, z), number, **options)
+        write_slice(folder / f"{name:04d}.dcm", (*corner, z), number, **options)
         for name, z, number in zip(names, depths, numbers, strict=True)
     ]
