@@ -11,7 +11,8 @@ from torch import Tensor
 
 from datamodules.scans import padded
 from datamodules.voxels import Scan
-from medvl.errors import CheckpointError
+from medvl.encoders.precomputed import Precomputed
+from medvl.errors import CheckpointError, ConfigError
 from medvl.io.volume import Volume
 from medvl.located import DepthProfile, LocatedSentence, LocatedVolume, images_between, nearest_place
 from tasks.volume.depth import DepthGrid
@@ -29,9 +30,13 @@ class Locator:
 
     Raises:
         CheckpointError: `data` does not tell them: at another scale than its own the model sees nothing.
+        ConfigError: The model reads features that another encoder found, which no volume holds.
     """
 
     def __init__(self, task: VolumeTask, data: Mapping[str, Any], device: str = "auto") -> None:
+        if data.get("features") or isinstance(task.model.image_encoder, Precomputed):
+            hint = "a run that reads volumes; of this one, medvl predict without --volume answers for its data set"
+            raise ConfigError("this run reads features of a frozen encoder", where="data.features", hint=hint)
         depth, height, width = _numbers(data, "spacing", 3)
         if min(depth, height, width) <= 0:
             raise _untold("spacing")

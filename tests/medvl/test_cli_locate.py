@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 from cli_toy import Run, medvl
 from ct_files import write_series
 
 from medvl.cli.locator import Locator
 from medvl.cli.main import main
+from medvl.cli.recording import CONFIG_KEY
 from medvl.cli.restore import restore
-from medvl.errors import CheckpointError
+from medvl.encoders import Precomputed
+from medvl.errors import CheckpointError, ConfigError
 from medvl.located import nearest_place
 from tasks.volume.predictions import SnippetResult, read_results
 from tasks.volume.task import VolumeTask
@@ -126,6 +130,24 @@ def test_a_run_that_does_not_tell_its_spacing_is_refused(trained: tuple[Path, Pa
     assert isinstance(restored.model, VolumeTask)
     with pytest.raises(CheckpointError, match=r"does not tell the (spacing|window)"):
         Locator(restored.model, data, "cpu")
+
+
+def test_a_run_that_reads_features_is_refused(medvl: Run, trained: tuple[Path, Path], series: Path) -> None:
+    restored = restore(str(trained[0]))
+    assert isinstance(restored.model, VolumeTask)
+    restored.model.model.image_encoder = Precomputed(4, 8, depth=1, heads=1)
+    with pytest.raises(ConfigError, match="features of a frozen encoder"):
+        Locator(restored.model, restored.data, "cpu")
+    held = torch.load(next((trained[0] / "checkpoints").glob("*.ckpt")), weights_only=True)
+    config = yaml.safe_load(held[CONFIG_KEY])
+    config["data"]["init_args"]["features"] = "found"
+    held[CONFIG_KEY] = yaml.safe_dump(config)
+    torch.save(held, "features.ckpt")
+    status, _, error = medvl("predict --volume ct --sentence Nodule --ckpt_path features.ckpt --output o")
+    assert status == 2
+    assert error.splitlines()[:2] == ["error: this run reads features of a frozen encoder", "  where: data.features"]
+    assert len(error.splitlines()) <= 4, error
+    assert not Path("o").exists()
 
 
 def test_one_of_several_series_is_named(medvl: Run, trained: tuple[Path, Path], series: Path) -> None:
