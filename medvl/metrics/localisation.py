@@ -48,7 +48,8 @@ class LocalisationMetrics(Metric):
     `mae`, `median`, `within_12`, `within_24` (shares) are over snippets that the scan shows; where the model says "not
     in this scan" (`present` below the threshold) the error is the largest that an answer inside the scan could have.
     `mae_scans` is the mean over scans of their own mean. `abstained` is the share of shown snippets that were denied,
-    `mae_answered` the error of those that were not. `auroc_absent` ranks snippets that the scan does not show.
+    `mae_answered` the error of those that were not. `denied_absent` is the share of snippets that the scan does not
+    show that were denied, and rightly so; `auroc_absent` ranks them among all.
 
     Args:
         threshold: Of `present`, below which nothing is answered; 0 answers always.
@@ -102,6 +103,7 @@ class LocalisationMetrics(Metric):
         found |= {f"within_{mm}": (answered & (error <= mm))[shown].double().mean() for mm in WITHIN_MM}
         found["mae_scans"] = _mean_of_means(counted, joined(rows[shown, 3:]))
         found["mae_answered"], found["abstained"] = error[answered].mean(), (~answered)[shown].double().mean()
+        found["denied_absent"] = (present < self.threshold)[~shown].double().mean()
         both = bool(shown.any() and (~shown).any())
         nothing = error.new_tensor(torch.nan)
         found["auroc_absent"] = binary_auroc(1 - present, (~shown).long()).double() if both else nothing

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import torch
@@ -26,8 +28,9 @@ class Judged:
     Attributes:
         means: `(S,)` by figure, averaged over seeds; NaN where a snippet does not count. `mae`, `within_12` and
             `within_24` (shares) count silence about a snippet that the scan shows as its worst error, as
-            `LocalisationMetrics` does; `always/...` are of the depth that is named all the same. `mae@12mm` is that of
-            answers moved to the middle of a grid of 12 mm that begins where the scan does, as a network of that
+            `LocalisationMetrics` does; `always/...` are of the depth that is named all the same. `abstained` is the
+            share denied of snippets that the scan shows, `denied_absent` of those that it does not. `mae@12mm` is that
+            of answers moved to the middle of a grid of 12 mm that begins where the scan does, as a network of that
             resolution gives them. `organ/NAME/...` and `size/NAME/...` (longest stretch of the finding, mm) break down.
         errors: `(seeds, S)`, mm, with silence counted; NaN where the scan does not show it.
         answered: The same of the depth named.
@@ -66,11 +69,12 @@ class Judged:
         present = np.array([[one.present for one in run] for run in runs], dtype=np.float64)
         worst, shown = worst_errors(scans, gold).numpy(), np.array([bool(one.gold) for one in first], dtype=np.bool_)
         always = np.stack([depth_errors(row, gold).numpy() for row in mm])
-        errors = np.where(present >= threshold, always, worst)
+        denied = present < threshold
+        errors = np.where(denied, worst, always)
         columns = {"": errors, "always/": always}
-        means: dict[str, Array] = {"abstained": np.where(shown, (present < threshold).mean(axis=0), np.nan)}
+        means: dict[str, Array] = {"abstained": _share(denied, shown), "denied_absent": _share(denied, ~shown)}
         for kind, values in columns.items():
-            silent = (present < threshold) & (kind == "")
+            silent = denied & (kind == "")
             means[f"{kind}mae"] = values.mean(axis=0)
             means |= {f"{kind}within_{near}": _share((values <= near) & ~silent, shown) for near in WITHIN_MM}
         for step in RESOLUTIONS:
@@ -78,10 +82,11 @@ class Judged:
             means[f"mae@{step}mm"] = np.mean([depth_errors(row, gold).numpy() for row in moved], axis=0)
         for name, mask in _groups(first):
             means |= {f"{name}/{key}": np.where(mask, means[key], np.nan) for key in ("mae", "within_24")}
-        volumes, place = np.unique([one.volume for one in first], return_inverse=True)
-        counts = np.bincount(place, weights=shown, minlength=len(volumes))[place]
+        scan_of = [(one.patient, one.volume) for one in first]  # of several data sets, names alone may be the same
+        counts = Counter(compress(scan_of, shown))
+        share = np.array([1 / max(counts[key], 1) for key in scan_of], dtype=np.float64)
         patients = np.array([one.patient for one in first], dtype=np.str_)
-        return cls(means, errors, always, present, shown, 1 / np.maximum(counts, 1), patients)
+        return cls(means, errors, always, present, shown, share, patients)
 
     @property
     def names(self) -> list[str]:

@@ -24,7 +24,8 @@ _WAYS = {"i2t": "volume to report", "t2i": "report to volume"}
 _TERMS = {
     "Error": "distance of the depth that is named from the nearest interval of the snippet, 0 inside one; mean over "
     "snippets that the scan shows",
-    "Silent": "share of these for which the model says that the scan does not show it",
+    "Silent": "share of these for which the model says that the scan does not show it; about what it does not show, "
+    "silence is right",
     "Silence counted": "where the model is silent, the largest error that an answer inside the scan could have",
     "Middle of the scan": "what an answer gets that looks neither at the scan nor at the words",
     "Intervals": "patients, not snippets, are drawn again and again (500 times)",
@@ -60,6 +61,8 @@ def summarise(results: Sequence[SnippetResult], metrics: Mapping[str, float]) ->
             "Within 24 mm": figures["always/within_24"],
             "Silent about what the scan shows": figures["abstained"],
         }
+        if not judged.shown.all():
+            tiles["Silent about what it does not show"] = figures["denied_absent"]
         tables.append(_depths(judged, figures, Judged.of(in_the_middle(results)).figures(_DRAWS)))
         cases = _worst(results, judged.answered[0])
     tiles |= {

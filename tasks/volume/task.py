@@ -85,7 +85,8 @@ class VolumeTask(LightningModule):
     task_name = "volume"
     monitor = ("val/always/mae", "min")
     headline = (
-        *("mae", "median", "within_12", "within_24", "abstained", "auroc_absent", "always/mae", "always/median"),
+        *("mae", "median", "within_12", "within_24", "abstained", "denied_absent", "auroc_absent"),
+        *("always/mae", "always/median"),
         *("auc", "f1", "mean_recall", "i2t/r@5", "i2t/chance@5", "t2i/r@5", "t2i/chance@5"),
         *HEADLINE,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from scipy.stats import mannwhitneyu
@@ -35,16 +37,49 @@ def test_abstaining_costs_the_worst_answer_and_absent_snippets_are_ranked() -> N
     assert (found["within_12"], found["within_24"]) == pytest.approx((1 / 3, 2 / 3))
     assert found["mae_scans"] == pytest.approx((50 + 14) / 2)
     assert (found["abstained"], found["mae_answered"]) == pytest.approx((1 / 3, 12))
+    assert found["denied_absent"] == 0.5  # 0.4 of 0.4 and 0.7
     assert found["auroc_absent"] == pytest.approx(mannwhitneyu(present[:3], present[3:]).statistic / 6)
     always = LocalisationMetrics(threshold=0)
     always.update(*rows)
     assert float(always.compute()["mae"]) == pytest.approx((10 + 0 + 14) / 3)
 
 
+@pytest.mark.parametrize(
+    ("place", "mm", "present", "error"),
+    [
+        ((120, 130), 99.0, 0.9, 21.0),  # beyond the scan: answered as near as an answer can be
+        ((120, 130), 10.0, 0.9, 110.0),
+        ((120, 130), 99.0, 0.2, 120.0),  # denied, though nothing of it is there: the worst answer, from the far end
+        ((-40, -10), 99.0, 0.2, 110.0),
+        ((80, 130), 60.0, 0.9, 20.0),  # partly beyond
+        ((80, 130), 60.0, 0.2, 80.0),
+        ((41, 43), 47.0, 0.9, 4.0),  # on slices that were lost inside the scan
+        ((41, 43), 47.0, 0.2, 57.0),
+    ],
+)
+def test_what_lies_beyond_the_scan_or_on_lost_slices_counts_as_an_error(
+    place: tuple[float, float], mm: float, present: float, error: float
+) -> None:
+    metric = LocalisationMetrics()
+    gold = [spans(place), spans((50, 60))]
+    extent = torch.tensor([[0.0, 100.0]] * 2)
+    metric.update(torch.tensor([mm, 55.0]), torch.tensor([present, 0.9]), gold, extent, torch.tensor([1, 2]))
+    found = {name: float(value) for name, value in metric.compute().items()}
+    assert found["mae"] == found["mae_scans"] == pytest.approx(error / 2)
+    assert found["abstained"] == (0.5 if present < 0.5 else 0)
+    near = error <= 24 and present >= 0.5
+    assert found["within_24"] == 0.5 + near / 2
+    assert math.isnan(found["denied_absent"])  # it is no snippet that the scan has not
+
+
+@pytest.mark.filterwarnings("ignore:The ..compute.. method")
 def test_nothing_to_judge_is_nan_and_wrong_input_is_refused() -> None:
     metric = LocalisationMetrics()
     metric.update(torch.zeros(1), torch.ones(1), [spans()], torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
-    assert all(value.isnan() for value in metric.compute().values())
+    found = metric.compute()
+    assert found.pop("denied_absent") == 0
+    assert all(value.isnan() for value in found.values())
+    assert all(value.isnan() for value in LocalisationMetrics().compute().values())
     with pytest.raises(ValueError, match="differ in number"):
         metric.update(torch.zeros(2), torch.ones(1), [spans()], torch.zeros(1, 2), torch.zeros(1))
     with pytest.raises(ValueError, match="not finite"):
@@ -64,7 +99,11 @@ def test_calibration_denies_the_share_asked_for() -> None:
     assert before["abstained"] == 1
     assert float(after["abstained"]) == pytest.approx(0.05, abs=1 / 300)
     assert float(after["auroc_absent"]) == pytest.approx(float(before["auroc_absent"]), abs=1e-6)
-    shown = present[torch.arange(n) % 4 != 0]
+    shown, absent = present[torch.arange(n) % 4 != 0], present[::4]
+    denied = ((absent.logit() + after["shift"]).sigmoid() < 0.5).double().mean()
+    assert float(after["denied_absent"]) == pytest.approx(float(denied), abs=1e-9)
+    assert before["denied_absent"] == 1
+    assert 0 < denied < 0.2
     shifted = (shown.logit() + after["shift"]).sigmoid()
     assert float((shifted < 0.5).double().mean()) == pytest.approx(float(after["abstained"]), abs=1e-9)
     empty = LocalisationMetrics(silence=0.05)

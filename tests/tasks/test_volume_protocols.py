@@ -199,14 +199,68 @@ def test_depth_errors_are_those_of_the_metric_averaged_over_seeds() -> None:
     runs = [snippets(seed) for seed in range(3)]
     found = Judged.of(*runs).figures(draws=100)
     silent, always = ([reference(run, threshold) for run in runs] for threshold in (0.5, 0.0))
-    for name in ("mae", "median", "within_12", "within_24", "mae_scans", "abstained", "auroc_absent"):
+    for name in ("mae", "median", "within_12", "within_24", "mae_scans", "abstained", "denied_absent", "auroc_absent"):
         expected = np.mean([one[name] for one in silent])
         assert found[name].mean == pytest.approx(expected, rel=1e-4), name
         assert found[name].low <= found[name].mean <= found[name].high
     for name in ("mae", "median", "within_12", "within_24"):
         assert found[f"always/{name}"].mean == pytest.approx(np.mean([one[name] for one in always]), rel=1e-4), name
+    absent = [one.present < 0.5 for run in runs for one in run if not one.gold]
+    assert found["denied_absent"].mean == pytest.approx(sum(absent) / len(absent))
     with pytest.raises(ValueError, match="other snippets"):
         Judged.of(runs[0], runs[1][::-1])
+
+
+def test_scans_of_several_data_sets_may_share_a_name() -> None:
+    alone = replace(snippets(0)[1], gold=((-200.0, -200.0, 1.0),), scan=(-400.0, 0.0), present=1.0)
+    answers = {"p0": [-200.0, -170.0, -140.0], "p1": [-100.0]}  # 0, 30 and 60 mm off; 100 mm off
+    rows = [replace(alone, patient=patient, mm=mm) for patient, found in answers.items() for mm in found]
+    found = Judged.of(rows).figures(draws=10)
+    assert found["mae_scans"].mean == pytest.approx((30 + 100) / 2)
+    assert found["mae"].mean == pytest.approx((0 + 30 + 60 + 100) / 4)
+
+
+def figures(name: str, tested: list[StepResults]) -> dict[str, float]:
+    measured = Protocols([name], draws=400)
+    measured.tested = tested
+    return {key.removeprefix(f"{name}/"): value for key, value in measured.measure(prompts).items()}
+
+
+def width(found: dict[str, float], key: str) -> float:
+    return found[f"{key}/high"] - found[f"{key}/low"]
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("ctrate/retrieval/first", ("i2t/r@10", "t2i/r@10")),
+        ("ctrate/retrieval/all", ("i2t/r@10", "t2i/r@10")),
+        ("ctrate/retrieval/dedup", ("i2t/r@10",)),  # what is asked of a report is asked once
+        ("ctrate/auc18", ("auc",)),
+        ("ctrate/map/any", ("map@10",)),
+        ("ctrate/map/exact", ("map@10",)),
+        ("radchestct/16", ("auc",)),
+        ("radchestct/15", ("auc",)),
+        ("localisation", ("mae", "median", "always/mae", "mae_scans", "abstained", "denied_absent", "auroc_absent")),
+    ],
+)
+def test_intervals_resample_patients(name: str, keys: tuple[str, ...]) -> None:
+    labels = [{label: float(i % 3 == at % 3) for at, label in enumerate(rad_chestct.CLASSES)} for i in range(3)]
+    rows = [replace(one, patient=one.study, labels=one.labels | labels[int(one.study[1:]) % 3]) for one in scans()]
+    again = [replace(one, volume=f"{one.volume}+", study=f"{one.study}+") for one in rows]
+    said = [replace(one, patient=f"p{i}", volume=f"v{i}") for i, one in enumerate(snippets(0, 120))]
+    more = [replace(one, volume=f"{one.volume}+") for one in said]
+    once = figures(name, [StepResults(said, rows)])
+    twice = figures(name, [StepResults([*said, *more], [*rows, *again])])
+    # The same rows as if each were of a patient of its own: what comes of drawing snippets or volumes.
+    loose = [replace(one, patient=f"{one.patient}+") for one in more]
+    wrong = figures(name, [StepResults([*said, *loose], [*rows, *(replace(one, patient=one.study) for one in again)])])
+    for key in keys:
+        assert twice[key] == pytest.approx(wrong[key]), key
+        assert 1.2 < width(twice, key) / width(wrong, key) < 2, key  # about the square root of two
+        if name in ("ctrate/auc18", "radchestct/16", "radchestct/15", "localisation"):  # others find what was added
+            assert twice[key] == pytest.approx(once[key]), key
+            assert width(twice, key) == pytest.approx(width(once, key)), key
 
 
 def test_breakdowns_cover_every_shown_snippet_once() -> None:

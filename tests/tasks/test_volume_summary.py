@@ -33,6 +33,10 @@ def test_depths_are_those_of_the_metric() -> None:
 
     assert figure("All, silence counted", "Mean error, mm") == pytest.approx(metric["mae"])
     assert figure("All, silence counted", "Silent") == pytest.approx(metric["abstained"])
+    absent = [one.present < 0.5 for one in results if not one.gold]
+    assert found.tiles["Silent about what it does not show"].mean == pytest.approx(np.mean(absent))
+    shown = summarise([one for one in results if one.gold], {})
+    assert "Silent about what it does not show" not in shown.tiles
     assert figure("a depth for each", "Mean error, mm") == pytest.approx(always["mae"])
     assert found.tiles["Median depth error, mm"].mean == pytest.approx(always["median"])
     middle = [
