@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import medvl
-from medvl.io.atomic import DRAFTS, replacing, write_text
+from medvl.io.atomic import DRAFTS, replacing, sweep, write_text
 
 ROOT = Path(medvl.__file__).resolve().parent.parent
 
@@ -33,6 +36,54 @@ def test_until_the_end_nobody_sees_the_new_file(tmp_path: Path) -> None:
         assert sorted(tmp_path.glob(DRAFTS)) == sorted([one, two])
     assert path.read_text() == "one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from medvl.io.atomic import replacing
+
+with replacing(Path(sys.argv[1])) as draft:
+    draft.write_text("half")
+    print(draft, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_draft_of_a_killed_writer_goes_at_once_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
+    begun = [sys.executable, "-c", WRITER, str(tmp_path / "x.txt")]
+    writers = [subprocess.Popen(begun, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+    try:
+        drafts = [Path((one.stdout or sys.stdin).readline().strip()) for one in writers]
+        assert sorted(tmp_path.iterdir()) == sorted(drafts)
+        sweep(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted(drafts)
+        writers[0].kill()
+        writers[0].wait()
+        sweep(tmp_path)
+        known = sys.platform.startswith("linux")  # elsewhere age alone tells
+        assert sorted(tmp_path.iterdir()) == sorted(drafts[known:])
+    finally:
+        for one in writers:
+            one.kill()
+            one.communicate()
+
+
+def test_of_other_machines_drafts_age_decides(tmp_path: Path) -> None:
+    with replacing(tmp_path / "x.txt") as own:
+        own.touch()
+        *_, numbering, process, unique, _ = own.name.split(".")
+    assert process == str(os.getpid())
+    elsewhere = tmp_path / f".x.txt.{numbering[::-1]}0.999999999.{unique}.tmp"
+    before, odd = tmp_path / f".x.txt.{unique}.tmp", tmp_path / ".tmp"  # of a version that named no writer
+    for path in (elsewhere, before, odd):
+        path.touch()
+    sweep(tmp_path)
+    assert {*tmp_path.glob(".*")} == {elsewhere, before, odd}
+    for path in (elsewhere, before):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert [*tmp_path.glob(".*")] == [odd]
 
 
 def test_files_are_replaced_in_one_place_only() -> None:

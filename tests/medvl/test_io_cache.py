@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -149,8 +150,8 @@ def test_a_killed_build_goes_on(tmp_path: Path, dataset: tuple[Path, list[str]])
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     done = {p: p.stat().st_ino for p in folder.rglob("*.shard")}
-    for left in folder.rglob(".*.tmp"):
-        os.utime(left, (0, 0))
+    for left in folder.rglob(".*.tmp") if not sys.platform.startswith("linux") else ():
+        os.utime(left, (0, 0))  # elsewhere age alone tells
     cache, _ = opened(root, names, folder)
     assert_whole(cache, root, names)
     assert {p: p.stat().st_ino for p in done} == done
