@@ -12,9 +12,11 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmarks import harness, volume_joint, volume_localization
+from benchmarks.training import call, films
 from benchmarks.volume_joint import Arm, pooled_recall
 from benchmarks.volume_scores import Compared, in_the_organ
 from datamodules.twins.mimic_cxr import FACTORS
+from medvl.cli.lightning import MedvlCLI
 from tasks.volume.judged import in_the_middle
 from tasks.volume.predictions import SnippetResult
 from tasks.volume.scans import ScanResult
@@ -143,6 +145,22 @@ def test_differences_are_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def same_auc(result: dict[str, dict[str, dict[str, float]]]) -> float:
     return result["peers"]["without"]["auc"]
+
+
+def test_methods_take_away_what_their_names_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[MedvlCLI] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["medvl"])
+    monkeypatch.setattr(MedvlCLI, "_run_subcommand", lambda cli, subcommand: begun.append(cli))  # nothing is trained
+    call("data", "twin", "ct-rate", "twin", *films(10, 0, 32))
+    for options in volume_localization.METHODS.values():
+        call("fit", *volume_localization.RECIPE, "--data.source.root", "twin", *options)
+    found = dict(zip(volume_localization.METHODS, begun, strict=True))
+    blind = {name: cli.datamodule.blind for name, cli in found.items()}
+    assert blind == {"ours": "none", "text-only": "image", "image-only": "text", "global-embedding": "none"}
+    told = {name: (cli.model.weights["depth"] > 0, cli.model.model.depth_heads) for name, cli in found.items()}
+    own = (True, "own")
+    assert told == {"ours": own, "text-only": own, "image-only": own, "global-embedding": (False, "global")}
 
 
 def test_both_benchmarks_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

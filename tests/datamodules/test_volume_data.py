@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.packing import Draw
 from datamodules.scans import ScanAugment, padded
 from datamodules.sources import CTRATE
 from datamodules.twins import ct_rate
@@ -89,6 +90,40 @@ def test_training_draws_anew_each_epoch_and_repeats_itself(twin: Path) -> None:
     assert first == epoch(0)
     assert first != epoch(1)
     assert max(np.bincount(next(iter(loader)).snippet_index.numpy())) <= 2
+
+
+def test_augmentation_changes_grey_values_and_nothing_else() -> None:
+    image = torch.from_numpy(np.random.default_rng(0).permutation(4 * 5 * 6).reshape(1, 4, 5, 6) / 119).float()
+    order = image.flatten().argsort()
+    augment, clamped = ScanAugment(noise=0.0, shift=0.1, scale=0.2), 0
+    for seed in range(20):
+        found = augment(image, np.random.default_rng(seed))
+        assert found.shape == image.shape
+        steps = found.flatten()[order].diff()
+        inside = (found.flatten()[order] > 0) & (found.flatten()[order] < 1)
+        assert (steps >= 0).all()
+        assert (steps[inside[1:] & inside[:-1]] > 0).all()  # each voxel's value is its own, and stays in place
+        assert (found - image).abs().max() <= 0.2 / 2 + 0.1 + 1e-6
+        assert not torch.equal(found, image)
+        clamped += int(not inside.all())
+    assert clamped
+    noisy = ScanAugment(noise=0.01, shift=0.0, scale=0.0)(image / 2 + 0.25, np.random.default_rng(0))
+    assert float((noisy - image / 2 - 0.25).std()) == pytest.approx(0.01, rel=0.2)
+
+
+def test_augmented_volumes_keep_their_depths(twin: Path) -> None:
+    plain, other = (
+        data(twin, augment=augment).make_dataset("train", train=True)[Draw(0, [[0], [1], [2]])]
+        for augment in (None, ScanAugment(noise=0.0))
+    )
+    assert plain.paths == other.paths
+    assert torch.equal(plain.valid, other.valid)
+    assert torch.equal(plain.first_mm, other.first_mm)
+    assert plain.snippets == other.snippets
+    for one, changed, mask in zip(plain.volumes[:, 0], other.volumes[:, 0], plain.valid, strict=True):
+        order = one[mask].argsort()
+        assert (changed[mask][order].diff()[one[mask][order].diff() > 0] >= 0).all()
+        assert not torch.equal(one, changed)
 
 
 def test_the_controls_hide_the_image_or_the_words(twin: Path) -> None:

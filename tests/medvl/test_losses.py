@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from medvl.errors import ConfigError
 from medvl.losses import AlignmentLoss, BatchMiner, InfoNCE, MedTrimLoss, SigmoidLoss, SoftInfoNCE, SupCon
@@ -202,6 +204,38 @@ def test_chunks_do_not_change_the_gradient() -> None:
         grads.append((given["text"].grad, loss.bias.grad, loss.temperature.log_scale.grad))
     for first, second in zip(*grads, strict=True):
         torch.testing.assert_close(first, second)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that any operation gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        several = found if isinstance(found, tuple | list) else (found,)
+        self.numbers = max(self.numbers, *(one.numel() if torch.is_tensor(one) else 0 for one in several))
+        return found
+
+
+@pytest.mark.parametrize("n", [64, 256])
+def test_memory_of_chunks_does_not_grow_with_the_square(n: int) -> None:
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    largest = {}
+    for chunk in (8, n):
+        given = {part: value.requires_grad_() for part, value in batch(n).items() if part in ("image", "text")}
+        with Largest() as seen, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            SigmoidLoss(chunk=chunk).double()(**given)["loss"].backward()
+        largest[chunk] = seen.numbers
+    assert largest == {8: 8 * n, n: n * n}
+    assert 0 < max(kept) <= n * C  # for backward, embeddings and their gradients at most: in no case the questions
 
 
 def test_temperature_is_held_above_its_minimum_and_finds_back() -> None:
