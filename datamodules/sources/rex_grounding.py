@@ -20,7 +20,7 @@ from medvl.io.cache import outside
 from medvl.io.workers import run_all
 
 TABLE = "dataset.json"
-_KEPT = "rex-grounding-1"  # part of the cache's folder: what an older version measured is left alone
+_KEPT = "rex-grounding-2"  # part of the cache's folder: what an older version measured is left alone
 
 
 class ReXGroundingCT(VolumeSource):

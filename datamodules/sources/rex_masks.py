@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -15,6 +16,7 @@ from medvl.errors import DataError
 from medvl.io.atomic import write_text
 
 Stretches = list[list[tuple[float, float]]]
+UNREADABLE = "the mask, or its volume, cannot be read"
 _MOST_FINDINGS = 1000  # of a scan
 _EXTENSIONS = 4 << 20  # bytes between header and voxels, beyond which the offset is wrong
 _AXIAL = 0.9  # cosine between the slices' normal and the patient's z from which a volume is axial
@@ -26,11 +28,16 @@ def measured(mask: str, volume: str, cache: str) -> Stretches | str:
     Args:
         mask: The 4-D NIfTI, `(finding, i, j, k)`.
         volume: The CT that it lies on.
-        cache: Folder that keeps what was measured, by size and time of the mask.
+        cache: Folder that keeps what was measured, by place, size and time of the mask and of the volume, whose affine
+            places it.
     """
     path = Path(mask)
-    state = path.stat()
-    kept = Path(cache) / f"{path.name}.{state.st_size}.{state.st_mtime_ns}.json"
+    try:
+        states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in (path, Path(volume))]
+    except OSError:
+        return UNREADABLE
+    key = hashlib.sha256(json.dumps(states).encode(errors="surrogateescape")).hexdigest()[:24]
+    kept = Path(cache) / f"{key}.json"
     try:
         found: Stretches = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -71,7 +78,7 @@ def measure(mask: Path, volume: Path) -> Stretches:
             raise DataError("the mask's header is damaged", where=str(mask))
         shown = _shown(mask, offset, kind, shape)
     except (OSError, EOFError, zlib.error, ValueError, OverflowError, nibabel.filebasedimages.ImageFileError):
-        raise DataError("the mask, or its volume, cannot be read", where=str(mask)) from None
+        raise DataError(UNREADABLE, where=str(mask)) from None
     middle = [(shape[1] - 1) / 2, (shape[2] - 1) / 2]
     first = float((affine @ [*middle, 0, 1])[2])
     return [_stretches(row, first, float(step[2])) for row in shown]

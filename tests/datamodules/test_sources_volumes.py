@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -246,6 +247,37 @@ def test_masks_become_depths(twin: Path, tmp_path: Path) -> None:
     damaged.write_bytes(gzip.compress(gzip.decompress(damaged.read_bytes())[:5000]))
     again = ReXGroundingCT(folder, volumes=twin, workers=0).read()
     assert [p.code for p in again.problems].count("mask-unreadable") == 1
+
+
+def rex_depths(folder: Path, volumes: Path) -> list[float]:
+    """Return the lower ends of the one finding's stretches."""
+    (record,) = ReXGroundingCT(folder, volumes=volumes, workers=0).load().records
+    return [one.low for one in record.snippets[0].intervals]
+
+
+def test_masks_are_measured_anew_when_the_volume_has_moved_and_in_each_folder(twin: Path, tmp_path: Path) -> None:
+    (path, *_) = [record.volumes[0] for record in CTRATE(twin).load().records if record.split == "train"]
+    volumes = tmp_path / "moved"
+    image: Any = nibabel.load(twin / "dataset" / path)  # type: ignore[attr-defined]
+    folder = rex(twin, tmp_path / "rex", {path: "train"})
+    (volumes / path).parent.mkdir(parents=True)
+    for shift in (0.0, 40.0):
+        affine = image.affine.copy()
+        affine[2, 3] += shift
+        moved = nibabel.Nifti1Image(np.asarray(image.dataobj), affine)  # type: ignore[attr-defined,no-untyped-call]
+        nibabel.save(moved, volumes / path)  # type: ignore[attr-defined]
+        expected = [low + shift for low in rex_depths(folder, twin)]
+        for _ in range(2):  # measured, then kept
+            np.testing.assert_allclose(rex_depths(folder, volumes), expected, atol=0.01)
+    other = rex(twin, tmp_path / "other", {path: "train"})
+    values = np.asarray(nibabel.load(folder / "segmentations" / Path(path).name).dataobj)  # type: ignore[attr-defined]
+    for root, shown in ((folder, values), (other, values[..., ::-1])):  # of one name, size and time
+        mask = nibabel.Nifti1Image(shown, np.eye(4))  # type: ignore[attr-defined,no-untyped-call]
+        file = root / "segmentations" / Path(path).name
+        file.write_bytes(gzip.compress(mask.to_bytes(), 0))  # type: ignore[no-untyped-call]
+        os.utime(file, (0, 0))
+    assert rex_depths(folder, volumes) == pytest.approx(expected)
+    assert rex_depths(other, volumes) != pytest.approx(expected)
 
 
 def test_rad_chestct_has_labels_and_no_words(tmp_path: Path) -> None:
