@@ -20,8 +20,9 @@ Extents = dict[str, tuple[Interval, ...]]
 class OrganExtents:
     """Weak intervals for reports that cite no image, in training and validation; tests keep what is known.
 
-    A sentence that the scan bears out gets the intervals of its organ, weighted as the table says; one of an unknown
-    organ, or that the scan does not bear out, which nobody would have told, is left out.
+    A sentence that the scan bears out gets the intervals of its organ, weighted as the table says, in place of its own,
+    whatever they are; one of an unknown organ, or that the scan does not bear out, which nobody would have told, is
+    left out. So "not in this scan" is learnt from patients who are `known` alone.
 
     Args:
         path: JSON lines with `study_id` and `organs`, `{"liver": [low, high]}` or `[[low, high, weight], ...]` in mm,
