@@ -54,7 +54,7 @@ class Outcome:
         path: As in `VolumeItem`.
         state: `written`, `kept` (converted before, unchanged since) or `failed` (some or all of it).
         volumes: Names of its volumes in the store.
-        problems: Code and message of what could not be read.
+        problems: Code and message of what could not be read; of several series in a folder, which one.
         notes: What was odd and mended, as in `Volume.notes`.
         read: Bytes of the source.
         wrote: Bytes of its volumes in the store.
@@ -144,7 +144,8 @@ def convert_one(root: str, folder: str | None, item: VolumeItem) -> Outcome:
     try:
         for name, volume in read_item(source, item):
             if isinstance(volume, VolumeError):
-                problems.append((volume.code, _told(volume, source)))
+                series = f"series {name.rpartition('#')[2]}: " if name != item.path else ""
+                problems.append((volume.code, series + _told(volume, source)))
             else:
                 entries.append(store.write(name, volume))
         if entries:

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_toy import Run, medvl
-from ct_files import write_nifti, write_series
+from ct_files import CORNER, write_nifti, write_series, write_slice
 from PIL import Image
 
-from datamodules.sources import CTRATE
+from datamodules.sources import CTRATE, VolumeTable
 from datamodules.twins import ct_rate
+from datamodules.volumes import VolumeData
+from datamodules.voxels import Voxels
+from medvl.errors import DataError
 from medvl.io.volume_store import VolumeStore
 
 __all__ = ["medvl"]
@@ -47,6 +50,30 @@ def test_volumes_are_converted_counted_and_quarantined(medvl: Run, root: Path) -
     status, out, _ = medvl(f"data convert volumes {root}")
     assert status == 0
     assert out.startswith("2 volumes (2 kept) in ")
+
+
+@pytest.mark.parametrize("converted", ["volumes {root}", "volume-table {root}/t.csv"])
+def test_what_is_listed_is_left_out_by_a_source_and_nothing_else(medvl: Run, root: Path, converted: str) -> None:
+    """A folder of which one series is bad is listed whole, for sources name folders; the message names the series."""
+    write_series(root / "both", [0.0, 2, 4, 6], range(4))
+    write_slice(root / "both/y.dcm", (*CORNER, 0.0), 9, SeriesInstanceUID="1.2.9", SeriesNumber=7)
+    names = ["a.nii.gz", "mask.nii.gz", "gapped", "single", "both"]
+    (root / "t.csv").write_text("volume,text\n" + "".join(f"{name},A scan.\n" for name in names))
+    status, _, error = medvl(f"data convert {converted.format(root=root)} --workers 1 --output left_out.jsonl")
+    assert (status, error) == (1, "")
+    rows = {row["path"]: row["message"] for row in map(json.loads, Path("left_out.jsonl").read_text().splitlines())}
+    assert rows.keys() == {"mask.nii.gz", "single", "both"}
+    assert rows["both"].startswith("series 7: this series is one slice")
+    assert not rows["single"].startswith("series")
+    plain = VolumeTable(root / "t.csv", split="train")
+    assert [record.volumes for record in plain.load().records] == [(name,) for name in names]
+    with pytest.raises(DataError, match="3 rows cannot be used"):
+        VolumeData(plain).setup("fit")
+    source = VolumeTable(root / "t.csv", split="train", quarantine="left_out.jsonl")
+    loaded = source.load()
+    assert [record.volumes for record in loaded.records] == [("a.nii.gz",), ("gapped",)]
+    assert sorted(p.where for p in loaded.problems if p.code == "quarantined") == ["t.csv:3", "t.csv:5", "t.csv:6"]
+    assert Voxels(source, (3.0, 3.0, 3.0), (-1000.0, 1000.0)).prepare(["a.nii.gz", "gapped"]) == {}
 
 
 @pytest.mark.parametrize(

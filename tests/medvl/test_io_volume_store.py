@@ -181,6 +181,7 @@ def test_one_bad_series_spares_its_neighbour(root: Path, tmp_path: Path) -> None
     for _ in range(2):  # the second time it is tried again
         (outcome,) = convert_volumes(root, items, cache).outcomes
         assert (outcome.state, outcome.volumes, outcome.problems[0][0]) == ("failed", ("b/both#4",), "gap")
+        assert outcome.problems[0][1].startswith("series 7: ")
     assert list(VolumeStore(root, cache)) == ["b/both#4"]
 
 
