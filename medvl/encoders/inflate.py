@@ -6,6 +6,7 @@ convolutions goes on working. Only layers that shall mix or thin slices unfold t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ class InflatedTimm(ImageEncoder):
             raise ConfigError(f"timm's {name} is made for one image size and cannot be inflated", hint=hint)
         self.width, self.volumes = self.flat.width, _Volumes()
         model = self.flat.model.eval()
-        side = 2 * max(self.flat.layout.stride, 32)
+        side = self.flat.layout.stride * max(2, math.ceil(64 / self.flat.layout.stride))
         blank = torch.zeros(1, in_chans, side, side)
         inflate(model, depth_steps(model, lambda: self.flat._run(blank), side, depth_stride), self.volumes)
         self.joint = hasattr(model, "blocks") and hasattr(model, "_pos_embed") and self.flat.level is None
@@ -75,7 +76,7 @@ class InflatedTimm(ImageEncoder):
         with torch.enable_grad():
             try:
                 found = self._run(torch.zeros(1, channels, 4 * depth_stride, 2 * plane, 2 * plane), None)
-            except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+            except (RuntimeError, ValueError, AssertionError, AttributeError, TypeError) as error:
                 hint = "put it into a SliceEncoder: " + " ".join(str(error).split())[:120]
                 raise ConfigError(f"timm's {name} cannot be inflated", where="image_encoder.name", hint=hint) from error
         park_idle(self, reached(found))
@@ -142,6 +143,7 @@ class InflatedConv(nn.Module):
         super().__init__()
         self.volumes, self.step, self.groups, self.dilation = volumes, step, conv.groups, conv.dilation
         self.flat_stride, self.flat_padding = conv.stride, conv.padding
+        self.kernel_size = conv.kernel_size  # some networks ask, to pad the plane
         centred = conv.kernel_size[0] > 1 and conv.kernel_size[0] % 2 == 1 and conv.padding[0] != 0
         self.size = _KERNEL if centred else step
         self.edge = _KERNEL // 2 if centred else 0
