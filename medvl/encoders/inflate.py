@@ -39,6 +39,10 @@ class InflatedTimm(ImageEncoder):
         stride: Take the feature level of this stride in place of the last one.
         drop_path: Stochastic depth rate.
         norm: What becomes of BatchNorm; see `settle_norms`.
+
+    Raises:
+        ConfigError: The network takes one image size only, has no plain convolution and no plain transformer's blocks,
+            or its code between the convolutions does not bear slices.
     """
 
     ndim = 3
@@ -65,6 +69,9 @@ class InflatedTimm(ImageEncoder):
         blank = torch.zeros(1, in_chans, side, side)
         inflate(model, depth_steps(model, lambda: self.flat._run(blank), side, depth_stride), self.volumes)
         self.joint = hasattr(model, "blocks") and hasattr(model, "_pos_embed") and self.flat.level is None
+        if not self.joint and not any(isinstance(module, InflatedConv) for module in model.modules()):
+            hint = "put it into a SliceEncoder: its convolutions are of a kind of their own"
+            raise ConfigError(f"timm's {name} cannot be inflated", where="image_encoder.name", hint=hint)
         self.depth = FourierPositions(self.width, axes=1, span=SPAN) if self.joint else None
         if self.depth is not None:
             nn.init.zeros_(self.depth.project.weight)

@@ -53,6 +53,8 @@ def find_layout(run: Run, channels: int, unit: int, native: tuple[int, int]) -> 
     with torch.enable_grad():
         try:
             small, large = (run(torch.zeros(1, channels, *size)) for size in sizes)
+            if small.ndim == 4 and 3 * small.shape[2] != 2 * small.shape[3]:
+                raise ValueError("it rounds the sizes of its maps")
         except (AssertionError, RuntimeError, ValueError):
             only = run(torch.zeros(1, channels, *native))
             count = only.shape[-2] if only.ndim == 4 else math.isqrt(only.shape[1])  # a class token more or less

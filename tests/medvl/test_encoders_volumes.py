@@ -133,7 +133,11 @@ def test_learns_at_which_depth(name: str) -> None:
     assert learns(encoder, image, target, steps=60) == 1
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
+INFLATED = ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"]
+INFLATED += ["resnet18", "vit_tiny_patch16_224", "vit_small_patch14_dinov2", "swin_tiny_patch4_window7_224"]
+
+
+@pytest.mark.parametrize("name", INFLATED)
 def test_inflated_says_of_equal_slices_what_the_2d_network_says(name: str) -> None:
     torch.manual_seed(0)
     encoder = InflatedTimm(name, depth_stride=4).eval()
@@ -142,6 +146,7 @@ def test_inflated_says_of_equal_slices_what_the_2d_network_says(name: str) -> No
     with torch.no_grad():
         volume, plane = encoder(image[:, :, None].expand(-1, -1, 8, -1, -1)), flat(image)
     assert volume.grid == (8 // encoder.stride[0], *plane.grid)
+    assert encoder.stride[0] == 4 or name.startswith("test_")
     for tokens in volume.tokens.view(2, volume.grid[0], -1, encoder.width).unbind(1):
         torch.testing.assert_close(tokens, plane.tokens, atol=1e-4, rtol=1e-4)
 
@@ -162,8 +167,32 @@ def test_inflated_keeps_weights_and_looks_along_depth() -> None:
     changed[:, :, 6] = 0
     differences = (encoder(image).tokens - encoder(changed).tokens).abs().amax(dim=-1).view(encoder(image).grid)
     assert (differences.flatten(1).amax(dim=1) > 1e-4).sum() > 1  # neighbours of the changed slab see it, too
-    with pytest.raises(MedvlError, match="made for one image size"):
-        InflatedTimm("mixer_s16_224")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mixer_s16_224", "made for one image size.*\n.*put it into a SliceEncoder"),
+        ("levit_128s", "made for one image size"),
+        ("mobilevitv2_050", "made for one image size"),  # it rounds the sizes of its maps
+        ("xcit_nano_12_p16_224", "cannot be inflated\n.*\n.*put it into a SliceEncoder"),
+        ("eva02_tiny_patch14_224", "cannot be inflated\n.*\n.*put it into a SliceEncoder"),
+        ("test_nfnet", "cannot be inflated\n.*\n.*convolutions are of a kind of their own"),
+    ],
+)
+def test_what_cannot_be_inflated_is_refused(name: str, message: str) -> None:
+    with pytest.raises(MedvlError, match=message) as caught:
+        InflatedTimm(name)
+    assert len(str(caught.value).splitlines()) <= 4
+
+
+def test_a_network_of_one_size_reads_slices_of_that_size() -> None:
+    """What the hint of a refusal says."""
+    encoder = SliceEncoder(TimmEncoder("levit_128s", in_chans=1), 1, 2).eval()
+    with torch.no_grad():
+        assert encoder(torch.rand(1, 1, 2, 224, 224)).grid[0] == 2
+    with pytest.raises(MedvlError, match="takes 224×224 pixels only, not 64×96"):
+        encoder(torch.rand(1, 1, 2, 64, 96))
 
 
 def write_medicalnet(depth: int, path: Path) -> dict[str, Tensor]:
