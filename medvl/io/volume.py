@@ -73,7 +73,8 @@ class Volume:
         hu: int16 `(D, H, W)`, C-contiguous, at least -1024.
         affine: `(4, 4)` from `(w, h, d, 1)` to RAS mm.
         sidecar: The slices as they were stored.
-        notes: What was odd and mended, as `code: text`: `rescale`, `gap`, `uneven`, `tilt`, `duplicates`, `localizer`.
+        notes: What was odd and mended, as `code: text`: `rescale`, `gap`, `uneven`, `tilt`, `duplicates`, `localizer`,
+            `placeless`.
     """
 
     hu: NDArray[np.int16]

@@ -11,6 +11,7 @@ from ct_files import CORNER, SHAPE, SPACING, body, grid, to_lps, write_series, w
 from numpy.typing import NDArray
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
+from medvl.errors import DataError
 from medvl.io.dicom_series import list_series, read_series
 from medvl.io.volume import VolumeError
 
@@ -91,6 +92,20 @@ def test_missing_slices_are_drawn_from_their_neighbours(tmp_path: Path) -> None:
     assert volume.notes == ("gap: 2 of 14 slices are missing and drawn from their neighbours",)
 
 
+def test_a_depth_inside_a_gap_is_of_the_nearest_image_that_there_is(tmp_path: Path) -> None:
+    write_series(
+        tmp_path / "s", DEPTHS[:5] + DEPTHS[8:], [*range(1, 6), *range(9, 15)]
+    )  # images 6, 7 and 8 are missing
+    volume = read_series(tmp_path / "s")
+    for z, image, distance in ((DEPTHS[5], 5, 2.5), (DEPTHS[6] + 0.1, 9, 4.9), (DEPTHS[7] + 1, 9, 1.5)):
+        place = volume.sidecar.at(z)
+        assert (place.image, place.z) == (image, DEPTHS[image - 1])
+        assert place.distance == pytest.approx(distance)
+    assert volume.depth.nearest(DEPTHS[6]) == 6  # the drawn volume has a slice there
+    with pytest.raises(DataError, match="no image 7"):
+        volume.sidecar.depth_of(7)
+
+
 def test_uneven_steps_are_resampled_and_small_jitter_is_not(tmp_path: Path) -> None:
     uneven = [0.0, 2, 4, 6, 8, 10, 13, 16, 19, 22]
     write_series(tmp_path / "uneven", uneven, range(10))
@@ -114,6 +129,22 @@ def test_copies_and_localisers_are_left_out(tmp_path: Path) -> None:
     volume = read_series(tmp_path)
     assert volume.hu.shape == (14, *SHAPE)
     assert volume.notes == ("localizer: 1 left out", "duplicates: 2 copies of slices left out")
+
+
+@pytest.mark.parametrize("missing", ["ImagePositionPatient", "ImageOrientationPatient"])
+def test_files_without_a_place_are_left_out_and_counted(tmp_path: Path, missing: str) -> None:
+    write_series(tmp_path, DEPTHS, range(1, 15))
+    expected = read_series(tmp_path).hu
+    for number in (15, 16):  # a dose report and a key image, say
+        write_slice(tmp_path / f"{number}.dcm", (*CORNER, 0.0), number, **{missing: None})
+    volume = read_series(tmp_path)
+    assert volume.notes == ("placeless: 2 files without a place left out",)
+    np.testing.assert_array_equal(volume.hu, expected)
+    for path in tmp_path.glob("0*.dcm"):
+        path.unlink()
+    with pytest.raises(VolumeError, match="no DICOM slice") as caught:
+        read_series(tmp_path)
+    assert caught.value.code == "missing"
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
