@@ -33,17 +33,19 @@ def test_a_rescale_is_applied_once(intercept: float, noise: float) -> None:
     assert notes[0].startswith("rescale:")
 
 
-def spine(noise: float) -> NDArray[np.int16]:
-    """Return fat, muscle, marrow and bone in HU: a field of view without air or lung."""
+def spine(noise: float, dense: float = 0.0) -> NDArray[np.int16]:
+    """Return fat, muscle, marrow and bone, the densest at 1000, in HU: a field of view without air or lung."""
     rng = np.random.default_rng(1)
-    kinds = rng.choice([-100.0, 55.0, 200.0, 450.0], size=(6, 60, 50), p=[0.1, 0.5, 0.2, 0.2])
+    shares = [0.1, 0.5, 0.2, 0.2 - dense, dense]
+    kinds = rng.choice([-100.0, 55.0, 200.0, 450.0, 1000.0], size=(6, 60, 50), p=shares)
     return np.rint(kinds + rng.normal(0, noise, kinds.shape)).astype(np.int16)
 
 
 @pytest.mark.parametrize("intercept", [-1000.0, -1024.0, -8192.0])
 @pytest.mark.parametrize("noise", [5.0, 30.0, 60.0])
-def test_a_field_of_view_without_air_is_rescaled_once(intercept: float, noise: float) -> None:
-    hu, rescale = spine(noise), Rescale(1.0, intercept)
+@pytest.mark.parametrize("dense", [0.0, 0.06])  # a spine, a head
+def test_a_field_of_view_without_air_is_rescaled_once(intercept: float, noise: float, dense: float) -> None:
+    hu, rescale = spine(noise, dense), Rescale(1.0, intercept)
     stored = (hu - intercept).astype(np.int16)
     found, notes = hounsfield(stored, [rescale], "a")
     np.testing.assert_array_equal(found, hu)
@@ -55,6 +57,17 @@ def test_a_field_of_view_without_air_is_rescaled_once(intercept: float, noise: f
     found, notes = hounsfield(hu, [rescale, Rescale(1.0, -1024.0)], "a")  # table and header, both kept
     np.testing.assert_array_equal(found, hu)
     assert len(notes) == 1
+
+
+@pytest.mark.parametrize("noise", [20.0, 50.0])
+def test_noise_of_air_below_0_is_no_fat(noise: float) -> None:
+    """A thin patient in air that nothing clips, as stored: much lies where tissue would, some below 0."""
+    rng = np.random.default_rng(2)
+    kinds = rng.choice([-1000.0, -100.0, 50.0], size=(6, 60, 50), p=[0.82, 0.05, 0.13])
+    hu = np.rint(kinds + rng.normal(0, noise, kinds.shape)).astype(np.int16)
+    found, notes = hounsfield(hu + 1024, [Rescale(1, -1024)], "a")
+    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    assert notes == ()
 
 
 def test_a_declaration_that_makes_no_patient_gives_way_to_one_that_does() -> None:
