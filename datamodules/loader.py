@@ -27,6 +27,10 @@ class BatchSet(Dataset[Batch]):
 
     pairs_of_image: list[Chunk]
 
+    def work(self) -> list[float] | None:
+        """Return what each pair costs a rank (> 0), where that differs and is known."""
+        return None
+
 
 class BatchLoader(Generic[Batch]):
     """Loads whole batches: the sampler draws one, the dataset (in a worker) builds it.

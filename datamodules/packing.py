@@ -7,7 +7,6 @@ pure function of (seed, epoch, rank, world).
 
 from __future__ import annotations
 
-import heapq
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -64,11 +63,17 @@ def cut(lists: Sequence[Chunk], size: int, limit: int | None = None) -> list[lis
     return batches if batches[-1] else batches[:-1]
 
 
-def deal(chunks: Sequence[Chunk], world: int) -> list[list[Chunk]]:
+def deal(chunks: Sequence[Chunk], world: int, work: Sequence[float] | None = None) -> list[list[Chunk]]:
     """Share out `chunks` among `world` ranks with balanced numbers of pairs, and none empty.
 
-    Longest processing time first (Graham, 1969): each chunk, largest first, goes to the rank with the fewest pairs so
-    far. An image is split only where it alone exceeds a rank's share, or where there are fewer images than ranks.
+    Longest processing time first (Graham, 1969): each chunk, largest first, goes to the rank with the least work so
+    far, among those that still have room for its pairs. An image is split only where it alone exceeds a rank's share,
+    or where there are fewer images than ranks.
+
+    Args:
+        chunks: Of the global batch.
+        world: How many ranks.
+        work: What each pair of the data set costs (> 0), where that differs.
 
     Raises:
         ValueError: Fewer pairs than ranks.
@@ -82,12 +87,15 @@ def deal(chunks: Sequence[Chunk], world: int) -> list[list[Chunk]]:
         largest = max(range(len(pieces)), key=lambda i: len(pieces[i]))
         half = len(pieces[largest]) // 2
         pieces[largest : largest + 1] = [pieces[largest][:half], pieces[largest][half:]]
-    heap = [(0, rank) for rank in range(world)]
+    costs = [sum(work[pair] for pair in piece) if work is not None else len(piece) for piece in pieces]
     ranks: list[list[int]] = [[] for _ in range(world)]
-    for index in sorted(range(len(pieces)), key=lambda i: -len(pieces[i])):
-        load, rank = heapq.heappop(heap)
+    counts, loads = [0] * world, [0.0] * world
+    for index in sorted(range(len(pieces)), key=lambda i: -costs[i]):
+        size = len(pieces[index])
+        rank = min(range(world), key=lambda one: (counts[one] + size > share, loads[one]))
         ranks[rank].append(index)
-        heapq.heappush(heap, (load + len(pieces[index]), rank))
+        counts[rank] += size
+        loads[rank] += costs[index]
     return [[pieces[i] for i in sorted(own)] for own in ranks]
 
 
@@ -136,6 +144,7 @@ class PackedBatchSampler(Draws):
         limit: At most this many sentences of an image in one pass; the others come as another pass of that epoch.
         pack: False gives every pair an image pass of its own: the plain way, for comparison.
         fixed: Whether every epoch is like the first, as for a model that is to overfit a few batches.
+        work: What each pair costs (> 0), where that differs: ranks get about as much, for all wait for the slowest.
     """
 
     even = True
@@ -151,6 +160,7 @@ class PackedBatchSampler(Draws):
         limit: int | None = None,
         pack: bool = True,
         fixed: bool = False,
+        work: Sequence[float] | None = None,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world or (limit is not None and limit < 1):
             raise ValueError(f"batch_size {batch_size}, rank {rank} of {world}, limit {limit}: all must be positive")
@@ -161,7 +171,7 @@ class PackedBatchSampler(Draws):
         self.global_size = min(batch_size * world, total)
         self.steps = total // self.global_size
         self.world, self.rank, self.seed, self.limit, self.pack = world, rank, seed, limit, pack
-        self.fixed = fixed
+        self.fixed, self.work = fixed, work
         self._skip: tuple[int, int] = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -187,7 +197,7 @@ class PackedBatchSampler(Draws):
         self._skip = (0, 0)
         order = self.order(epoch)
         for step in range(skipped if skip_epoch == epoch else 0, self.steps):
-            yield self.draw(epoch, deal(order[step], self.world)[self.rank])
+            yield self.draw(epoch, deal(order[step], self.world, self.work)[self.rank])
 
     def draw(self, epoch: int, chunks: list[Chunk]) -> Draw:
         """Return what the dataset is asked for, given this rank's part of a batch."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -45,8 +46,8 @@ class ScanAugment:
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """Return another image in [0, 1]."""
         factor, shift = 1 + self.scale * rng.uniform(-1, 1), self.shift * rng.uniform(-1, 1)
-        noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32)) * self.noise
-        return ((image - 0.5) * factor + 0.5 + shift + noise).clamp_(0, 1)
+        noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**63))))
+        return noise.mul_(self.noise).add_(image, alpha=factor).add_(0.5 * (1 - factor) + shift).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,14 @@ class ScanDataset(SampleSet[Row, VolumeBatch]):
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+    def work(self) -> list[float] | None:
+        """Return the voxels of each pair, on average over the volumes that it may be; None for features."""
+        voxels, any_of = self.voxels, self.several == "draw"
+        if not isinstance(voxels, Voxels) or self.blind == "image":
+            return None
+        paths = [self.records[study].volumes[0 if any_of else one :] for study, one in self._pairs]
+        return [fmean(map(voxels.size, own if any_of else own[:1])) for own in paths]
 
     def record(self, pair: int) -> VolumeRecord:
         """Return the study."""

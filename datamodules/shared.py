@@ -143,6 +143,7 @@ class SourceData(LightningDataModule, ABC, Generic[AnyRecord, Batch]):
             seed=self.seed,
             limit=self.limit,
             fixed=self.overfits,
+            work=dataset.work() if world > 1 else None,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class Scan:
         """Bring Hounsfield units `(D, H, W)` to a spacing, `window` becoming 0 to 1; see `Voxels` for `trim`."""
         low, high = window
         hu = trimmed(hu) if trim else hu
-        image = ((torch.from_numpy(hu.astype(np.float32)) - low) / (high - low)).clamp_(0, 1)
+        image = torch.from_numpy(hu.astype(np.float32)).sub_(low).div_(high - low).clamp_(0, 1)
         return cls(resampled(image, spacing, wanted)[None], respaced(depth, wanted[0]))
 
 
@@ -87,6 +88,11 @@ class Voxels:
         """
         stored = self.store[path]
         return Scan.of(stored.whole(), stored.spacing, stored.depth, self.spacing, self.window, self.trim)
+
+    def size(self, path: str) -> int:
+        """Return how many voxels the volume at `path` has for the network, trimmed or not; errors as above."""
+        stored = self.store[path]
+        return math.prod(map(_count, stored.shape, stored.spacing, self.spacing))
 
 
 def trimmed(hu: NDArray[np.int16]) -> NDArray[np.int16]:

@@ -21,6 +21,7 @@ from medvl.encoders.blocks import masked_mean
 
 Size = tuple[int, int, int]
 Run = Callable[[Tensor, Tensor | None], Tensor]
+Normalise = Callable[[Tensor, Tensor | None], Tensor]
 SPAN = 32  # cells that are one unit of a volume's positions: the finest wave is two cells long, the coarsest 64
 
 
@@ -36,15 +37,14 @@ class Box(NamedTuple):
     cells: tuple[slice, slice, slice]
 
 
-def encode_volume(
-    run: Run, normalise: Callable[[Tensor, Tensor | None], Tensor], stride: Size, image: Tensor, valid: Tensor | None
-) -> Features:
+def encode_volume(run: Run, normalise: Normalise, stride: Size, image: Tensor, valid: Tensor | None) -> Features:
     """Normalise, pad to whole cells, run every extent on its own, and hand back `Features`.
 
     Args:
         run: Maps `(b, C, d, h, w)`, whole cells, and the mask of their cells `(b, n)`, or None where all are valid, to
             tokens `(b, *grid, width)`.
-        normalise: Maps volumes and their mask `(B, D, H, W)` to what the network takes, 0 on padding.
+        normalise: Maps volumes and their mask `(B, D, H, W)` to what the network takes, 0 on padding; each voxel by
+            itself, for it may be called on a part.
         stride: Voxels per token.
         image: `(B, C, D, H, W)` of any size.
         valid: Bool `(B, D)` or `(B, D, H, W)`.
@@ -52,20 +52,27 @@ def encode_volume(
     size = _size(image)
     grid = cells_of(size, stride)
     mask = volume_mask(valid, len(image), grid, stride, image.device)
-    x = normalise(image, None if valid is None else _spread(valid).expand(-1, *size))
-    tokens = run(_whole(x, stride), None) if valid is None else _by_extent(run, x, mask.view(-1, *grid), stride)
+    if valid is None:
+        tokens = run(_whole(normalise(image, None), stride), None)
+    else:
+        seen = _spread(valid).expand(-1, *size)
+        tokens = _by_extent(run, normalise, image, seen, mask.view(-1, *grid), stride)
     tokens = tokens.flatten(1, 3)
     return Features(tokens, mask, masked_mean(tokens, mask), grid)
 
 
-def _by_extent(run: Run, x: Tensor, mask: Tensor, stride: Size) -> Tensor:
-    """Run `(B, C, D, H, W)` box by box and return tokens `(B, *grid, width)`, 0 outside the boxes."""
+def _by_extent(run: Run, normalise: Normalise, image: Tensor, seen: Tensor, mask: Tensor, stride: Size) -> Tensor:
+    """Run `(B, C, D, H, W)` box by box and return tokens `(B, *grid, width)`, 0 outside the boxes.
+
+    All that touches voxels does so here, piece by piece: a copy of a whole batch of volumes is slow.
+    """
     tokens = None
     for rows, cells in boxes(mask):
         ds, hs, ws = (slice(cut.start * n, cut.stop * n) for cut, n in zip(cells, stride, strict=True))
         inside = mask[rows, cells[0], cells[1], cells[2]].flatten(1)
-        found = run(_whole(x[rows, :, ds, hs, ws], stride), None if inside.all() else inside)
-        if len(rows) == len(x) and found.shape[1:4] == mask.shape[1:]:
+        piece = normalise(image[rows, :, ds, hs, ws], seen[rows, ds, hs, ws])
+        found = run(_whole(piece, stride), None if inside.all() else inside)
+        if len(rows) == len(image) and found.shape[1:4] == mask.shape[1:]:
             return found
         if tokens is None:
             tokens = found.new_zeros(*mask.shape, found.shape[-1])
@@ -76,7 +83,7 @@ def _by_extent(run: Run, x: Tensor, mask: Tensor, stride: Size) -> Tensor:
 
 
 def _whole(x: Tensor, stride: Size) -> Tensor:
-    """Pad `(B, C, D, H, W)` to whole cells: here, piece by piece, for a copy of the whole batch is slow."""
+    """Pad `(B, C, D, H, W)` to whole cells."""
     return F.pad(x, [n for axis in (2, 1, 0) for n in (0, -x.shape[axis + 2] % stride[axis])])
 
 

@@ -47,6 +47,23 @@ def test_an_image_stays_on_one_rank_when_it_fits() -> None:
     assert sorted(sum(map(len, rank)) for rank in ranks) == [5, 7]
 
 
+@given(st.lists(st.floats(0.1, 10.0), min_size=4, max_size=24), st.integers(1, 4))
+def test_sharing_out_work_leaves_the_numbers_even(work: list[float], world: int) -> None:
+    ranks = deal(lists([1] * len(work)), world, work)
+    counts = [len(rank) for rank in ranks]
+    assert sorted(pair for rank in ranks for (pair,) in rank) == list(range(len(work)))
+    assert min(counts) >= 1
+    assert max(counts) <= -(-len(work) // world)
+
+
+def test_ranks_get_the_same_work() -> None:
+    work = [8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 4.0]
+    assert [sum(work[pair] for (pair,) in rank) for rank in deal(lists([1] * 8), 2, work)] == [18, 18]
+    assert [len(rank) for rank in deal(lists([1] * 4), 2, [9.0, 1.0, 1.0, 1.0])] == [2, 2]  # no rank holds three
+    samplers = [PackedBatchSampler(lists([1] * 8), 4, world=2, rank=rank, work=work) for rank in range(2)]
+    assert [sum(work[pair] for pair in pairs(list(sampler))) for sampler in samplers] == [18, 18]
+
+
 @settings(max_examples=50)
 @given(COUNTS, st.integers(1, 3), st.integers(1, 5), st.booleans())
 def test_epoch_is_shared_by_all_ranks(counts: list[int], world: int, batch_size: int, pack: bool) -> None:

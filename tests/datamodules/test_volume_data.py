@@ -165,3 +165,24 @@ def test_only_air_beside_the_patient_is_left_away(twin: Path) -> None:
             assert (side > AIR).any()
     air = np.full((3, 4, 5), -1000, np.int16)
     assert trimmed(air).shape == air.shape
+
+
+def test_ranks_share_out_voxels(twin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = data(twin, several="each", trim=False)
+    whole = module.make_dataset("train", train=False)
+    voxels = [whole.sample(0, chunk).scan.image.numel() for chunk in whole.pairs_of_image]
+    assert whole.work() == voxels
+    assert len(set(voxels)) > 1
+    assert data(twin, blind="image").make_dataset("train", train=True).work() is None
+    sampler = module.train_sampler(whole)
+    assert sampler.work is None  # there is nobody to share with
+    monkeypatch.setattr(module, "place", lambda: (2, 0))
+    assert module.train_sampler(whole).work == voxels
+
+
+def test_the_work_of_a_study_that_draws_is_that_of_its_volumes(twin: Path) -> None:
+    module = data(twin, several="draw", trim=False)
+    drawn = module.make_dataset("train", train=True).work()
+    each = module.make_dataset("train", train=False)
+    sizes = [[each.voxels(path).image.numel() for path in record.volumes] for record in each.records]
+    assert drawn == [sum(own) / len(own) for own in sizes]

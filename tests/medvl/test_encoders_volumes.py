@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medvl.encoders import (
@@ -304,6 +305,16 @@ def test_boxes_hold_all_that_is_valid() -> None:
         ([0, 2], (slice(1, 3), slice(2, 3), slice(1, 4))),
         ([1], (slice(0, 4), slice(0, 3), slice(0, 5))),
     ]
+
+
+def test_cells_show_the_extremes_of_their_voxels() -> None:
+    levels = Tiny3D(knots=(0.0, 1.0)).get_submodule("cells.0")
+    x = torch.rand(2, 1, 6, 12, 20, generator=torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+    levels.get_submodule("vectors").register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    levels(x)
+    pooled = (-F.max_pool3d(-x, (2, 4, 4)), F.avg_pool3d(x, (2, 4, 4)), F.max_pool3d(x, (2, 4, 4)))
+    assert torch.allclose(seen[0][:, 1::2], torch.cat(pooled, dim=1))  # of two knots, the second has the value itself
 
 
 def test_monai_is_imported_only_where_it_is_used() -> None:
