@@ -99,21 +99,23 @@ class Localiser(nn.Module):
         index: Tensor,
         axis: DepthGrid,
         salience: Tensor | None = None,
+        head: nn.Linear | None = None,
     ) -> Depths:
         """Compare.
 
         Args:
-            tokens: `(B, D, N, C)`, the N tokens of each depth, of any length.
+            tokens: `(B, D, N, C)`, the N tokens of each depth, of any length; of as many channels as `head` takes.
             mask: Bool `(B, D, N)`, False on padding.
             snippets: `(S, C)`, of any length.
             index: Long `(S,)`, which volume each snippet speaks of.
             axis: Of the `B` volumes.
             salience: `(B, D, N)`, in units of the similarity; None of none.
+            head: Brings tokens into the snippets' space.
         """
         words, valid = F.normalize(snippets, dim=-1), axis.valid & mask.any(dim=2)
         if self.pooling == "mean":
             tokens = self._mean(tokens, mask[..., None])
-        near = self._near(self._scaled(tokens), words, index)
+        near = self._likeness(tokens, words, index, head)
         if salience is not None:
             near = near + (self._mean(salience, mask) if self.pooling == "mean" else salience)[index]
         fit = near.squeeze(2) if self.pooling == "mean" else self._smooth_max(near, mask[index])
@@ -121,8 +123,14 @@ class Localiser(nn.Module):
         logits = torch.cat([logits, self.absent.expand(len(logits), 1)], dim=1)
         return Depths(logits, axis.of_volumes(index))
 
-    def _scaled(self, tokens: Tensor) -> Tensor:
-        return F.normalize(tokens, dim=-1) if self.similarity == "cosine" else tokens / math.sqrt(tokens.shape[-1])
+    def _likeness(self, tokens: Tensor, words: Tensor, index: Tensor, head: nn.Linear | None) -> Tensor:
+        """Return `(S, D, N)`; a product brings the few words to the tokens, for of these there are thousands."""
+        if self.similarity == "cosine":
+            return self._near(F.normalize(tokens if head is None else head(tokens), dim=-1), words, index)
+        words = words / math.sqrt(words.shape[-1])
+        if head is None:
+            return self._near(tokens, words, index)
+        return self._near(tokens, words @ head.weight, index) + (words @ head.bias)[:, None, None]
 
     @staticmethod
     def _near(tokens: Tensor, words: Tensor, index: Tensor) -> Tensor:

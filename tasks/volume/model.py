@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ class MapHead(nn.Module):
     A mean over thousands of tokens hides a finding that a few of them show, and before it is trained a query attends to
     all of them alike; the greatest value of each channel (ours) is there from the first step.
 
+    With one query, keys and values of thousands of tokens need not be made: `q · (K t) = (Kᵀ q) · t`, and the mean of
+    `V t` is `V` times the mean of `t`. The parameters are those of `nn.MultiheadAttention`, and so is the result.
+
     Args:
         width: Channels.
         heads: Attention heads.
@@ -37,11 +41,22 @@ class MapHead(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Map `(B, N, C)` and their mask `(B, N)`, True on content, to `(B, C)`."""
-        query = self.query.expand(len(tokens), -1, -1)
-        found = self.attention(query, tokens, tokens, key_padding_mask=~mask, need_weights=False)[0][:, 0]
+        found = self._attended(tokens, mask)
         found = found + self.most(tokens.masked_fill(~mask[..., None], -torch.inf).amax(dim=1))
         pooled: Tensor = found + self.mlp(self.norm(found))
         return pooled
+
+    def _attended(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        heads, width = self.attention.num_heads, tokens.shape[-1]
+        of_query, of_keys, of_values = self.attention.in_proj_weight.view(3, heads, -1, width)
+        query_bias, _, value_bias = self.attention.in_proj_bias.view(3, heads, -1)  # one for keys would shift all alike
+        query = of_query @ self.query.flatten() + query_bias  # (heads, width / heads)
+        asked = torch.einsum("hd,hdc->ch", query, of_keys) / math.sqrt(query.shape[1])
+        weights = (tokens @ asked).masked_fill(~mask[..., None], -torch.inf).softmax(dim=1)  # (B, N, heads)
+        seen = torch.einsum("bnh,bnc->bhc", weights, tokens)
+        values = torch.einsum("bhc,hdc->bhd", seen, of_values) + value_bias
+        found: Tensor = self.attention.out_proj(values.flatten(1))
+        return found
 
 
 class VolumeModel(nn.Module):
@@ -117,12 +132,13 @@ class VolumeModel(nn.Module):
         mask, salience = features.mask.view(-1, depth, height * width), None
         if self.salience is not None:
             salience = self.salience(features.tokens).view(mask.shape)
+        head = None
         if self.depth_heads == "own":
-            tokens = self.depth_proj(features.tokens)
-            tokens = tokens.view(-1, depth, height * width, tokens.shape[-1])
+            norm, head = cast(nn.Sequential, self.depth_proj)
+            tokens = norm(features.tokens).unflatten(1, mask.shape[1:])
         else:
             tokens, mask = self._embed_depths(features.tokens, mask), mask.any(dim=2, keepdim=True)
-        depths: Depths = self.localiser(tokens, mask, snippets, index, grid, salience)
+        depths: Depths = self.localiser(tokens, mask, snippets, index, grid, salience, head)
         return depths
 
     def _embed_depths(self, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from medvl.encoders.base import Features
 from medvl.errors import ConfigError
 from tasks.volume.depth import DepthGrid
 from tasks.volume.localisation import Localiser
-from tasks.volume.model import VolumeModel
+from tasks.volume.model import MapHead, VolumeModel
 
 DEPTH, SIDE, WIDTH = 5, 2, 32
 
@@ -46,6 +46,25 @@ def test_each_depth_is_embedded_as_a_volume_of_its_tokens() -> None:
             cosine = float((found.embed_volumes(part) @ found.embed_texts(words)[row]).squeeze())
             assert logit == pytest.approx(cosine / found.localiser.temperature, abs=1e-4)
     assert depths.where.isfinite().all()
+
+
+def test_a_volume_is_pooled_as_by_attention() -> None:
+    head = MapHead(WIDTH, heads=4).double()
+    torch.nn.init.normal_(head.attention.in_proj_bias)
+    tokens = torch.randn(3, 7, WIDTH, dtype=torch.float64, requires_grad=True)
+    mask = torch.arange(7) < torch.tensor([[7], [4], [1]])
+    query = head.query.expand(3, -1, -1)
+    seen = head.attention(query, tokens, tokens, key_padding_mask=~mask, need_weights=False)[0][:, 0]
+    seen = seen + head.most(torch.stack([one[own].amax(dim=0) for one, own in zip(tokens, mask, strict=True)]))
+    found, expected = head(tokens, mask), seen + head.mlp(head.norm(seen))
+    torch.testing.assert_close(found, expected)
+    learnt = [tokens, *head.parameters()]
+    for ours, theirs in zip(_gradients(found, learnt), _gradients(expected, learnt), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-6)
+
+
+def _gradients(value: torch.Tensor, of: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(value.square().sum(), of, retain_graph=True)
 
 
 def test_global_heads_compare_by_cosine_alone() -> None:

@@ -61,6 +61,25 @@ def test_every_snippet_is_compared_with_its_own_volume(pooling: str, salient: bo
     assert (found.where.sum(dim=1) - 1).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize("pooling", ["mean", "smooth_max"])
+def test_a_head_brings_tokens_into_the_space_of_words(pooling: str, similarity: str) -> None:
+    tokens, mask, _, index = inputs()
+    model, head = Localiser(0.1, pooling, 20.0, similarity).double(), torch.nn.Linear(C, 2 * C).double()  # type: ignore[arg-type]
+    snippets = torch.randn(S, 2 * C, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, gradients = [], []
+    for ready in (False, True):
+        given = (head(tokens), None) if ready else (tokens, head)
+        depths = model(given[0], mask, snippets, index, axis(), None, given[1])
+        head.zero_grad()
+        depths.where.square().sum().backward()
+        found.append(depths.logits)
+        gradients.append([parameter.grad for parameter in head.parameters()])
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(gradients[0][0], gradients[1][0])
+    torch.testing.assert_close(gradients[0][1], gradients[1][1], atol=1e-12, rtol=1e-6)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "smooth_max"])
 def test_padding_has_no_say_and_no_gradient(pooling: str) -> None:
     tokens, mask, snippets, index = inputs()
