@@ -259,8 +259,9 @@ class VolumeTask(LightningModule):
     def _prompts(self) -> tuple[Tensor, Tensor]:
         """Return embeddings of prompts `(K, C)`: one drawn for each class in training, the mean of all otherwise."""
         if self.training:
-            positive, negative = self.prompts.drawn()
-            return self.model.embed_texts(positive), self.model.embed_texts(negative)
+            affirming, denying = self.prompts.drawn()
+            positive, negative = self.model.embed_texts([*affirming, *denying]).chunk(2)
+            return positive, negative
         return self._mean(self.prompts)
 
     @torch.inference_mode()
