@@ -97,8 +97,7 @@ class ChunkedStep:
                 features = Features(found[2].flatten(1, 3), found[3], found[0], tuple(found[2].shape[1:4]))
                 loss = loss + add("depth", task.localisation(task.locate(features, part), part.intervals, depths))
             if task.prompts.names and task.weights["disease"]:
-                positive, negative = (task.model.embed_texts(texts) for texts in drawn)
-                logits = margins(found[0], positive, negative, task.scale())
+                logits = margins(found[0], *task.embed_drawn(*drawn), task.scale())
                 loss = loss + add("disease", task.diseases(logits, part.labels, labels))
             return loss
 

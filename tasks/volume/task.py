@@ -258,11 +258,12 @@ class VolumeTask(LightningModule):
 
     def _prompts(self) -> tuple[Tensor, Tensor]:
         """Return embeddings of prompts `(K, C)`: one drawn for each class in training, the mean of all otherwise."""
-        if self.training:
-            affirming, denying = self.prompts.drawn()
-            positive, negative = self.model.embed_texts([*affirming, *denying]).chunk(2)
-            return positive, negative
-        return self._mean(self.prompts)
+        return self.embed_drawn(*self.prompts.drawn()) if self.training else self._mean(self.prompts)
+
+    def embed_drawn(self, affirming: Sequence[str], denying: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return vectors `(K, C)` of one affirming and one denying sentence of each class, in one pass for both."""
+        positive, negative = self.model.embed_texts([*affirming, *denying]).chunk(2)
+        return positive, negative
 
     @torch.inference_mode()
     def embed_classes(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
